@@ -1,0 +1,131 @@
+"""The command line: `edgelab lab`, `doctor`, `measure` and `build`. Each command imports what it needs when it runs."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _, language
+
+
+class _Commands(TyperGroup):
+    """Turn a user's mistake into its sentence and exit code 2, and Ctrl-C into one line and exit code 130."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except EdgelabError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as interrupt:
+            print(_("Stopped."), file=sys.stderr)
+            raise typer.Exit(130) from interrupt
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, help="Optimise models for Edge AI, and measure it."
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")]
+
+
+@app.callback(invoke_without_command=True)
+def _edgelab(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        print(version("edgelab"))
+        raise typer.Exit
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Your own folder for the labs.")] = Path("edge-labs"),
+    lang: Annotated[str, typer.Option(help="en or es; your terminal's language by default.")] = "",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 8888 by default.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
+    new: Annotated[str, typer.Option(metavar="LAB", help="Write a fresh copy of LAB beside yours, and stop.")] = "",
+) -> None:
+    """Copy the labs into DIR, where what you changed is never overwritten, and open them in JupyterLab."""
+    from edgelab.course import launch
+    from edgelab.i18n import LANGUAGES
+
+    if lang and lang not in LANGUAGES:
+        raise EdgelabError(_("The labs are in en and es; there is no %(lang)r.") % {"lang": lang})
+    if new:
+        for path in launch.copy_new(new, folder):
+            print(path)
+        return
+    for line in launch.describe(launch.copy_labs(folder), folder):
+        print(line)
+    chosen = launch.choose_port(port)
+    print(_("JupyterLab starts. Stop it with Ctrl-C."), flush=True)
+    launch.start(launch.jupyter_arguments(folder, lang or language(), chosen, browser=browser))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether this computer can run the labs, what will be slow, and how to mend what is missing."""
+    import json
+
+    from edgelab.doctor import examine, render
+
+    findings = examine()
+    if as_json:
+        print(json.dumps(findings, indent=1))
+    else:
+        render(findings)
+    raise typer.Exit(0 if findings["ok"] else 1)
+
+
+@app.command()
+def measure(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="A name from the zoo, or a .onnx file.")],
+    as_json: Json = False,
+) -> None:
+    """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy."""
+    from edgelab.measure import report
+
+    report.main(models, as_json=as_json)
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The labs folder of a checkout.")] = Path("labs"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; list all that is stale or missing.")] = False,
+    reference: Annotated[Path | None, typer.Option(metavar="DIR", help="Write notebooks with solutions there.")] = None,
+    update_po: Annotated[bool, typer.Option("--update-po", help="Bring the .po files up to date first.")] = False,
+) -> None:
+    """Turn the labs' sources into notebooks, English and Spanish (for those who write labs)."""
+    try:
+        from edgelab.course import build as builder
+    except ModuleNotFoundError as error:
+        message = _('To build labs, install the authors\' tools: pip install "edgelab[authors]" (%(name)s is missing).')
+        raise EdgelabError(message % {"name": error.name}) from error
+
+    if update_po:
+        print(*builder.update_translations(folder), sep="\n")
+    if check:
+        problems = builder.check(folder)
+        print(*problems or [_("Notebooks and translations are up to date.")], sep="\n")
+        raise typer.Exit(1 if problems else 0)
+    if reference is not None:
+        print(*builder.write_references(folder, reference), sep="\n")
+        return
+    try:
+        changed = builder.build(folder)
+    except builder.BuildError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+    print(*changed or [_("Everything is up to date.")], sep="\n")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="edgelab")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The blocks that the course's networks are made of.
+
+Every block ends where batch normalisation and activation can be folded into the convolution before them, and every
+residual addition is a plain `+`, so that `torch.fx` sees all of it.
+"""
+
+from torch import nn
+
+
+def make_divisible(channels, divisor=8):
+    """Return `channels` rounded to a multiple of `divisor`, never more than 10 % below the request.
+
+    The rule of the MobileNet papers' reference code: hardware likes channel counts that are multiples of 8.
+
+    >>> make_divisible(16 * 0.75), make_divisible(11), make_divisible(3)
+    (16, 16, 8)
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def conv_bn(in_channels, out_channels, kernel_size=3, *, stride=1, groups=1, activation=nn.ReLU):
+    """Return convolution, batch normalisation and activation, padded to keep `H/stride x W/stride`.
+
+    `activation=None` leaves the output linear; `groups=in_channels` makes the convolution depthwise.
+    """
+    layers = [
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+    ]
+    if activation is not None:
+        layers.append(activation(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: `(N, C, H, W) -> (N, C', H/stride, W/stride)`.
+
+    The shortcut is the input itself, or a 1x1 convolution where the shape changes (He et al., 2016, section 3.3,
+    option B).
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_bn(in_channels, out_channels, stride=stride),
+            conv_bn(out_channels, out_channels, activation=None),
+        )
+        same_shape = stride == 1 and in_channels == out_channels
+        self.shortcut = (
+            nn.Identity() if same_shape else conv_bn(in_channels, out_channels, 1, stride=stride, activation=None)
+        )
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.activation(self.body(x) + self.shortcut(x))
+
+
+def depthwise_separable(in_channels, out_channels, stride=1):
+    """Return a 3x3 depthwise convolution and a pointwise one (Howard et al., 2017, figure 3).
+
+    `(N, C, H, W) -> (N, C', H/stride, W/stride)`
+    """
+    return nn.Sequential(
+        conv_bn(in_channels, in_channels, stride=stride, groups=in_channels),
+        conv_bn(in_channels, out_channels, 1),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter depthwise, project; add the input where shapes allow (Sandler et al., 2018, figure 4).
+
+    The projection is linear: an activation on so few channels would throw information away.
+    """
+
+    def __init__(self, in_channels, out_channels, stride, expand_ratio):
+        super().__init__()
+        hidden = round(in_channels * expand_ratio)
+        expand = [] if expand_ratio == 1 else [conv_bn(in_channels, hidden, 1, activation=nn.ReLU6)]
+        self.body = nn.Sequential(
+            *expand,
+            conv_bn(hidden, hidden, stride=stride, groups=hidden, activation=nn.ReLU6),
+            conv_bn(hidden, out_channels, 1, activation=None),
+        )
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x):
+        return x + self.body(x) if self.residual else self.body(x)

@@ -1,0 +1,43 @@
+"""CIFAR-style residual networks (He et al., 2016, section 4.2): the course's baseline and its small students."""
+
+from torch import nn
+
+from edgelab.models.blocks import BasicBlock, conv_bn
+
+
+class ResNet(nn.Module):
+    """A 3x3 stem and stages of `BasicBlock`s, each stage after the first at half the resolution.
+
+    `(N, in_channels, H, W) -> (N, num_classes)`
+    """
+
+    def __init__(self, widths, blocks, in_channels, num_classes):
+        super().__init__()
+        self.stem = conv_bn(in_channels, widths[0])
+        stages = []
+        channels = widths[0]
+        for stage, width in enumerate(widths):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                stages.append(BasicBlock(channels, width, stride))
+                channels = width
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        x = self.stages(self.stem(x))
+        return self.classifier(self.flatten(self.pool(x)))
+
+
+def resnet(widths=(64, 128, 256), blocks=1, *, in_channels=3, num_classes=16):
+    """Return a residual network with untrained weights; the defaults are the course's baseline.
+
+    `widths` are the channels of each stage, `blocks` the residual blocks in a stage.
+    """
+    model = ResNet(widths, blocks, in_channels, num_classes)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model

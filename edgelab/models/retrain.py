@@ -1,0 +1,89 @@
+"""Train the zoo's checkpoints again: `python -m edgelab.models.retrain resnet --dataset signs`."""
+
+import json
+import os
+import tempfile
+from functools import reduce
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from safetensors.torch import save_file
+
+from edgelab import data
+from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, sha256
+from edgelab.train import erase, evaluate, fit, mirror, shift
+
+VAL_IMAGES = 1000
+# A mirrored shoe is a shoe; a mirrored sign is another sign.
+AUGMENT = {"signs": (shift, erase), "fashion-mnist": (shift, mirror)}
+
+
+def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
+    """Train a model of the zoo by its recipe; write the checkpoint and its manifest entry; return the entry.
+
+    The last `VAL_IMAGES` training images choose the epoch; the test images are looked at once, at the end.
+    """
+    recipe, loaded = RECIPES[name], data.load(dataset)
+    torch.manual_seed(seed)
+    model = recipe.build(**SHAPES[dataset])
+    options = {"epochs": epochs or recipe.epochs[dataset], **recipe.options}
+    train = data.Split(loaded.train.images[:-VAL_IMAGES], loaded.train.labels[:-VAL_IMAGES])
+    val = data.Split(loaded.train.images[-VAL_IMAGES:], loaded.train.labels[-VAL_IMAGES:])
+    history = fit(
+        model,
+        train,
+        val=val,
+        seed=seed,
+        augment=lambda images: reduce(lambda batch, step: step(batch), AUGMENT[dataset], images),
+        **options,
+    )
+    file = f"{name}-{dataset}.safetensors"
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    _write(folder / file, lambda path: save_file(weights, path))
+    entry = {
+        "file": file,
+        "accuracy": round(evaluate(model, loaded.test), 4),
+        "seed": seed,
+        "recipe": {**options, "batch_size": 128, "augment": [step.__name__ for step in AUGMENT[dataset]]},
+        "seconds": round(history.seconds[-1]),
+        "sha256": sha256(folder / file),
+    }
+    path = folder / "manifest.json"
+    entries = json.loads(path.read_text()) if path.exists() else {}
+    entries = dict(sorted({**entries, f"{dataset}/{name}": entry}.items()))
+    _write(path, lambda temporary: Path(temporary).write_text(json.dumps(entries, indent=2) + "\n"))
+    return entry
+
+
+def _write(path, write):
+    """Write a file through a temporary one beside it, so that an interruption leaves the old one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    os.close(handle)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Models to train; all of them when none is named.")] = None,
+    dataset: Annotated[str, typer.Option(help="signs or fashion-mnist.")] = "signs",
+    seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and the augmentation.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's when not given.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where checkpoints and manifest.json are written.")] = CHECKPOINTS,
+):
+    """Train models of the zoo by their recipes and write their checkpoints and manifest."""
+    if dataset not in SHAPES or not RECIPES.keys() >= set(names or ()):
+        raise typer.BadParameter(f"models are {', '.join(RECIPES)}; data sets are {', '.join(SHAPES)}.")
+    for name in names or RECIPES:
+        entry = retrain(name, dataset, seed=seed, epochs=epochs, folder=folder)
+        typer.echo(f"{dataset}/{name}: accuracy {entry['accuracy']:.2%}, {entry['seconds']} s")
+
+
+if __name__ == "__main__":
+    typer.run(main)

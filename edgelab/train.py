@@ -1,0 +1,155 @@
+"""The one training loop of the course, and the one way accuracy is counted."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from edgelab.data import normalize
+from edgelab.i18n import _
+
+
+@dataclass
+class History:
+    """What happened in a training run: one entry an epoch.
+
+    `loss` is the mean training loss, `val_accuracy` the share of validation images read correctly, in [0, 1] (empty
+    without a validation split), `seconds` the wall time so far. `interrupted` tells a run that Ctrl-C ended early.
+    """
+
+    loss: list = field(default_factory=list)
+    val_accuracy: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
+    interrupted: bool = False
+
+
+def fit(model, train, *, val=None, **options):
+    """Train `model` on the split `train` in place and return the `History`.
+
+    Options, with their defaults: `epochs=10`, `lr=0.1` (the peak of a one-cycle schedule), `batch_size=128`,
+    `weight_decay=5e-4`, `seed=0`, `augment=None` (a function of a uint8 batch `(N, C, H, W)` that returns a batch of
+    the same shape), `loss_fn=cross_entropy` (of logits `(N, classes)` and labels `(N,)`), `progress=True`.
+
+    With `val`, the weights of the best epoch on that split are kept; without it, the last ones. Ctrl-C ends the run
+    early with the weights kept so far. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
+    """
+    run = _Run(**options)
+    torch.manual_seed(run.seed)
+    model.to(memory_format=torch.channels_last)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=run.lr, momentum=0.9, nesterov=True, weight_decay=run.weight_decay)
+    steps = -(-len(train) // run.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=run.epochs * steps, pct_start=0.25)
+    history, best, start = History(), None, time.perf_counter()
+    bar = tqdm(total=run.epochs * steps, desc=_("training"), unit=_("batch"), disable=not run.progress, delay=2)
+    try:
+        for _epoch in range(run.epochs):
+            history.loss.append(_one_epoch(model, train, run, optimizer, schedule, bar))
+            history.seconds.append(time.perf_counter() - start)
+            if val is not None:
+                accuracy = evaluate(model, val)
+                if accuracy >= max(history.val_accuracy, default=0.0):
+                    best = copy.deepcopy(model.state_dict())
+                history.val_accuracy.append(accuracy)
+                bar.set_postfix(accuracy=f"{accuracy:.2%}")
+    except KeyboardInterrupt:
+        history.interrupted = True
+        bar.write(_("Training was interrupted: the best weights so far are kept."))
+    finally:
+        bar.close()
+    if best is not None:
+        model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The options of one training run."""
+
+    epochs: int = 10
+    lr: float = 0.1
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    seed: int = 0
+    augment: Callable | None = None
+    loss_fn: Callable = F.cross_entropy
+    progress: bool = True
+
+
+def _one_epoch(model, train, run, optimizer, schedule, bar):
+    """Train on every image once, in a random order; return the mean loss."""
+    model.train()
+    total = 0.0
+    for batch in torch.randperm(len(train)).split(run.batch_size):
+        images = train.images[batch]
+        if run.augment is not None:
+            images = run.augment(images)
+        images = normalize(images).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            logits = model(images)
+        loss = run.loss_fn(logits.float(), train.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total += loss.item() * len(batch)
+        bar.update()
+    return total / len(train)
+
+
+@torch.inference_mode()
+def evaluate(model, split, *, batch_size=250):
+    """Return the accuracy of `model` on `split`, in [0, 1].
+
+    `model` is an `nn.Module`, or any function of normalised float32 images `(N, C, H, W)` that returns logits
+    `(N, classes)`. A module is put into evaluation mode.
+    """
+    if isinstance(model, nn.Module):
+        model.eval()
+    correct = 0
+    batches = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
+    for images, labels in tqdm(batches, desc=_("evaluating"), total=-(-len(split) // batch_size), delay=2, leave=False):
+        logits = torch.as_tensor(model(normalize(images).to(memory_format=torch.channels_last)))
+        correct += (logits.argmax(1) == labels).sum().item()
+    return correct / len(split)
+
+
+def has_bfloat16():
+    """Return whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it would be slower."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def shift(images, pixels=2):
+    """Return a batch `(N, C, H, W)` with every image moved by up to `pixels` in each direction, its edge repeated."""
+    n, _channels, height, width = images.shape
+    padded = F.pad(images.float(), [pixels] * 4, mode="replicate").to(images.dtype)
+    top, left = torch.randint(0, 2 * pixels + 1, (2, n, 1))
+    rows, columns = torch.arange(height) + top, torch.arange(width) + left
+    every = torch.arange(n)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def mirror(images):
+    """Return a batch `(N, C, H, W)` with half of the images mirrored left to right."""
+    return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+
+
+def erase(images):
+    """Return a batch `(N, C, H, W)` with a square of every image blanked, a quarter as high as the image.
+
+    The square takes the image's mean (DeVries and Taylor, 2017, "Cutout").
+    """
+    n, _channels, height, width = images.shape
+    side = height // 4
+    top, left = torch.randint(0, height - side, (n, 1)), torch.randint(0, width - side, (n, 1))
+    in_rows = (torch.arange(height) >= top) & (torch.arange(height) < top + side)
+    in_columns = (torch.arange(width) >= left) & (torch.arange(width) < left + side)
+    erased = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+    return torch.where(erased, images.float().mean((1, 2, 3), keepdim=True).to(images.dtype), images)

@@ -4,10 +4,14 @@ The subpackages are imported one by one (`from edgelab import measure`), so that
 nothing and loads no torch.
 """
 
-from importlib.metadata import version
-
 from edgelab import _torchvision
 
-__version__ = version("edgelab")
-
 _torchvision.install()
+
+
+def __getattr__(name):
+    if name == "__version__":  # read when asked for: importlib.metadata takes longer than all the rest
+        from importlib.metadata import version
+
+        return version("edgelab")
+    raise AttributeError(f"module 'edgelab' has no attribute {name!r}")

@@ -53,7 +53,7 @@ def lab(
     from edgelab.i18n import LANGUAGES
 
     if lang and lang not in LANGUAGES:
-        raise EdgelabError(_("The labs are in en and es; there is no %(lang)r.") % {"lang": lang})
+        raise EdgelabError(_("Choose --lang en or --lang es; there is no %(lang)r.") % {"lang": lang})
     if new:
         for path in launch.copy_new(new, folder):
             print(path)

@@ -1,0 +1,140 @@
+"""Does every lab stay within its limits? `python -m edgelab.course.limits [LAB...]` runs each with its solutions.
+
+The limits are those of the smallest machine that the course promises to run on: Binder, which stops a session at 2 GB.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import nbformat
+import psutil
+import typer
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from rich.console import Console
+from rich.table import Table
+
+from edgelab.course import build
+from edgelab.course.folder import shipped_labs
+from edgelab.errors import EdgelabError
+
+MAX_SECONDS = 120
+MAX_BYTES = 1_500_000_000
+SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a lab took from its first cell to its last: wall time in s, peak resident memory in bytes.
+
+    `failure` is the error that stopped it, if one did.
+    """
+
+    lab: str
+    lang: str
+    seconds: float
+    peak_bytes: int
+    failure: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the lab ran to its end within both limits."""
+        return not self.failure and self.seconds <= MAX_SECONDS and self.peak_bytes <= MAX_BYTES
+
+
+def measure_lab(source: Path, lang: str = "en", *, dataset: str = "") -> Usage:
+    """Run a lab's reference notebook in a fresh kernel and folder, and return what it took.
+
+    The memory is that of the kernel and its children; `dataset` is what `edgelab.data.load()` then gives.
+    """
+    notebook = build.reference(source, lang, outputs=False)
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # the kernel reads its language from it
+        client = NotebookClient(notebook, timeout=10 * MAX_SECONDS, resources={"metadata": {"path": folder}})
+        environment = {**os.environ, **({"EDGELAB_DATASET": dataset} if dataset else {})}
+        failure = ""
+        with client.setup_kernel(env=environment), _PeakMemory(client.km.provisioner.pid) as memory:
+            start = time.perf_counter()
+            try:
+                for number, cell in enumerate(notebook.cells):
+                    client.execute_cell(cell, number)
+            except CellExecutionError as error:
+                failure = f"{cell.id}: {error.ename}: {error.evalue}"
+            seconds = time.perf_counter() - start
+    return Usage(source.stem, lang, seconds, memory.peak, failure)
+
+
+class _PeakMemory(threading.Thread):
+    """Watch a process and its children, and keep the largest sum of their resident memory, in bytes."""
+
+    def __init__(self, pid: int):
+        super().__init__(daemon=True)
+        self.peak = 0
+        self._process = psutil.Process(pid)
+        self._done = threading.Event()
+
+    def __enter__(self) -> "_PeakMemory":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        self.join()
+        self.peak = max(self.peak, _high_water_mark(self._process.pid))
+
+    def run(self) -> None:
+        while not self._done.wait(SAMPLE_SECONDS):
+            total = 0
+            try:
+                for process in (self._process, *self._process.children(recursive=True)):
+                    total += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+            self.peak = max(self.peak, total)
+
+
+def _high_water_mark(pid: int) -> int:
+    """Return the peak that Linux kept for the process itself, which sampling may have missed; 0 elsewhere."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def table(usages: list[Usage]) -> Table:
+    """Return the usages as a table against the limits."""
+    rows = Table("lab", "lang", "s", "peak MB", "", title=f"limits: {MAX_SECONDS} s, {MAX_BYTES / 1e6:,.0f} MB")
+    for usage in usages:
+        verdict = usage.failure or ("within" if usage.fits else "OVER")
+        rows.add_row(usage.lab, usage.lang, f"{usage.seconds:.1f}", f"{usage.peak_bytes / 1e6:,.0f}", verdict)
+    return rows
+
+
+def main(
+    labs: Annotated[list[str] | None, typer.Argument(metavar="[LAB]...", help="01_edge_budget; default: all.")] = None,
+    dataset: Annotated[str, typer.Option(help="What the labs' load() gives: signs, fashion-mnist, a folder.")] = "",
+    lang: Annotated[str, typer.Option(help="en or es.")] = "en",
+    folder: Annotated[Path | None, typer.Option(help="The labs folder of a checkout.")] = None,
+) -> None:
+    """Run the labs with their solutions, and hold them to 120 s and 1.5 GB of resident memory."""
+    try:
+        sources = {path.stem: path for path in build.sources(folder or shipped_labs())}
+        unknown = set(labs or []) - sources.keys()
+        if unknown:
+            raise EdgelabError(f"There is no lab {', '.join(sorted(unknown))}. The labs are: {', '.join(sources)}.")
+        usages = [measure_lab(sources[name], lang, dataset=dataset) for name in labs or sources]
+    except EdgelabError as error:
+        Console(stderr=True).print(str(error), highlight=False)
+        raise typer.Exit(2) from error
+    Console().print(table(usages))
+    raise typer.Exit(0 if all(usage.fits for usage in usages) else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

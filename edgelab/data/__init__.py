@@ -1,0 +1,64 @@
+"""The data sets: `load()` gives one by name, with uint8 images and int64 labels.
+
+`signs` is drawn on your own machine and needs no network; `fashion-mnist`, `cifar10` and your own folder of images are
+real. `EDGELAB_DATASET` changes what `load()` gives, `EDGELAB_DATA` where files are looked for and kept.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from edgelab.data import loaders, signs
+from edgelab.data.storage import Dataset, Split, data_dir
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+
+__all__ = ["NAMES", "Dataset", "Split", "available", "data_dir", "load", "normalize"]
+
+NAMES = ("signs", "fashion-mnist", "cifar10")
+
+
+def load(name: str | os.PathLike[str] | None = None) -> Dataset:
+    """Return a data set.
+
+    Args:
+        name: one of `NAMES`, or the path of a folder with `train/<class>/*.png|jpg` and `test/<class>/...`; None
+            stands for the environment's `EDGELAB_DATASET`, else for `signs`.
+
+    Raises:
+        EdgelabError: if there is no such data set, it cannot be fetched, or it is damaged.
+    """
+    name = os.fspath(name or os.environ.get("EDGELAB_DATASET") or "signs")
+    by_name = {"signs": signs.load, "fashion-mnist": loaders.load_fashion_mnist, "cifar10": loaders.load_cifar10}
+    if name in by_name:
+        return by_name[name]()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return loaders.load_folder(folder)
+    message = _("There is no data set `%(name)s`: use %(names)s, or the path of a folder with train/ and test/ in it.")
+    raise EdgelabError(message % {"name": name, "names": ", ".join(NAMES)})
+
+
+def available() -> dict[str, Path | None]:
+    """Return where each of `NAMES` is on this machine, None where it is not; nothing is drawn or downloaded.
+
+    `signs` is always here: as images once drawn, and before that as templates.
+    """
+    cache = signs.cache_path()
+    return {
+        "signs": cache if cache.is_file() else signs.template_dir(),
+        "fashion-mnist": loaders.find_fashion_mnist(),
+        "cifar10": loaders.find_cifar10(),
+    }
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """Return `images / 127.5 - 1` as float32, so that uint8 0..255 becomes -1..1; the shape stays.
+
+    >>> normalize(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([-1.,  1.])
+    """
+    return images.float() / 127.5 - 1

@@ -1,0 +1,57 @@
+"""Look at a data set, and at how well a model reads its parts."""
+
+import io
+from base64 import b64encode
+from html import escape
+
+import torch
+from PIL import Image
+
+from edgelab import data
+from edgelab.explore import plots
+from edgelab.i18n import _
+
+
+def contact_sheet(dataset: data.Dataset, *, per_class: int = 6, scale: int = 2) -> plots.Picture:
+    """Return the first `per_class` test images of every class, enlarged `scale` times, under the name of the class."""
+    tiles = []
+    for label, name in enumerate(dataset.classes):
+        images = dataset.test.images[dataset.test.labels == label][:per_class]
+        strip = images.permute(2, 0, 3, 1).flatten(1, 2)  # (H, images * W, channels)
+        pixels = Image.fromarray(strip.squeeze(-1).numpy())
+        pixels = pixels.resize((pixels.width * scale, pixels.height * scale), Image.Resampling.NEAREST)
+        buffer = io.BytesIO()
+        pixels.save(buffer, "PNG")
+        source = f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+        tiles.append(
+            f'<figure style="margin: 0 1em 0.6em 0; display: inline-block">'
+            f'<img src="{source}" alt="{escape(name)}" width="{pixels.width}" height="{pixels.height}">'
+            f"<figcaption>{escape(name)}</figcaption></figure>"
+        )
+    text = _("%(name)s: %(n)d classes, %(per)d test images of each")
+    return plots.Picture("".join(tiles), text % {"name": dataset.name, "n": len(dataset.classes), "per": per_class})
+
+
+@torch.inference_mode()
+def accuracy_bars(model: torch.nn.Module, dataset: data.Dataset) -> plots.Picture:
+    """Return the accuracy of `model` for each condition of the test images, or each class where there are none."""
+    split = dataset.test
+    batches = split.images.split(250)
+    right = torch.cat([model(data.normalize(images)).argmax(1) for images in batches]) == split.labels
+    if dataset.condition_names:
+        groups, names, label = split.conditions, dataset.condition_names, _("condition")
+    else:
+        groups, names, label = split.labels, dataset.classes, _("class")
+    shares = {name: 100 * right[groups == index].float().mean().item() for index, name in enumerate(names)}
+    with plots.figure(height=0.8 + 0.32 * len(shares)) as fig:
+        ax = fig.subplots()
+        ordered = sorted(shares.items(), key=lambda item: item[1])
+        bars = ax.barh([name for name, _share in ordered], [share for _name, share in ordered], color=plots.BLUE)
+        ax.bar_label(bars, fmt="%.1f", padding=3)
+        ax.axvline(100 * right.float().mean().item(), color=plots.VERMILION, ls="--", label=_("all test images"))
+        lowest = min(shares.values())
+        ax.set(xlabel=_("accuracy (%)"), ylabel=label, xlim=(max(0, lowest - 10) // 10 * 10, 102))
+        ax.grid(False, axis="y")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
+        words = ", ".join(f"{name} {share:.1f} %" for name, share in ordered)
+        return plots.picture(fig, _("Accuracy by %(group)s: %(words)s") % {"group": label, "words": words})

@@ -1,0 +1,59 @@
+"""Pictures that read in light and dark themes, by colour-blind readers, and by screen readers.
+
+A matplotlib figure becomes inline SVG. Its ink (text, axes, ticks) is CSS `currentColor`, the colour of the text around
+it, so the picture follows the theme of JupyterLab or VS Code. Data is drawn in the colours of Okabe and Ito ("Color
+Universal Design", 2008), and never told apart by colour alone.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
+INK = "#010203"  # stands for currentColor until the SVG is written; no data is drawn in it
+
+_STYLE = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **{"axes.prop_cycle": mpl.cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False},
+    **{"axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False},
+    **{"axes.grid": True, "axes.axisbelow": True, "grid.color": INK, "grid.alpha": 0.15},
+    **{"axes.titlesize": "medium", "axes.titlelocation": "left", "font.size": 10},
+    **{"svg.fonttype": "none", "svg.hashsalt": "edgelab"},
+}
+
+
+class Picture:
+    """An SVG picture that a notebook shows inline; `description` says in words what there is to see."""
+
+    def __init__(self, svg: str, description: str):
+        self.svg, self.description = svg, description
+
+    def _repr_html_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return self.description
+
+
+@contextmanager
+def figure(width: float = 7.0, height: float = 3.2) -> Iterator[Figure]:
+    """Yield a new figure of `width` by `height` inches in the style of the course; draw it inside the block."""
+    with mpl.rc_context(_STYLE):
+        yield Figure((width, height), layout="constrained")
+
+
+def picture(fig: Figure, description: str) -> Picture:
+    """Return `fig` as a `Picture`; call it inside the `figure` block."""
+    buffer = io.StringIO()
+    fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    opening = f'<svg role="img" aria-label="{escape(description)}" style="max-width: 100%; height: auto"'
+    return Picture(svg.replace("<svg", opening, 1), description)

@@ -1,0 +1,149 @@
+"""The one table of the course: a row for every model the learner has made, kept in their folder."""
+
+from dataclasses import asdict, dataclass
+from html import escape
+
+import torch
+
+from edgelab import data
+from edgelab.course.folder import edit, read, state_dir
+from edgelab.explore import plots
+from edgelab.i18n import _
+from edgelab.measure import (
+    count_macs,
+    count_params,
+    estimate_energy,
+    measure_latency,
+    model_bytes,
+    peak_activation_bytes,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model, measured on this computer: bytes, MACs, ms, joules (an estimate), and accuracy in [0, 1]."""
+
+    dataset: str
+    params: int
+    size_bytes: int
+    macs: int
+    p50_ms: float
+    p95_ms: float
+    peak_bytes: int
+    energy_j: float
+    accuracy: float
+    note: str = ""
+
+
+def add(name: str, model: torch.nn.Module, dataset: data.Dataset, *, accuracy: float, note: str = "") -> None:
+    """Measure `model` on one core and keep it as row `name`; a row of that name and data set is replaced."""
+    image = data.normalize(dataset.test.images[:1])
+
+    @torch.inference_mode()
+    def run():
+        return model(image)
+
+    latency = measure_latency(run, repeats=50, max_seconds=5)
+    macs, size, peak = count_macs(model, image), model_bytes(model), peak_activation_bytes(model, image)
+    row = Row(
+        dataset=dataset.name,
+        params=count_params(model),
+        size_bytes=size,
+        macs=macs,
+        p50_ms=latency.p50_ms,
+        p95_ms=latency.p95_ms,
+        peak_bytes=peak,
+        energy_j=estimate_energy(macs, size),
+        accuracy=accuracy,
+        note=note,
+    )
+    with edit(_file()) as state:
+        state[f"{dataset.name}/{name}"] = asdict(row)
+
+
+def rows(dataset: str) -> dict[str, Row]:
+    """Return the rows on one data set by name, in the order in which they were first added."""
+    prefix = f"{dataset}/"
+    return {key.removeprefix(prefix): Row(**fields) for key, fields in read(_file()).items() if key.startswith(prefix)}
+
+
+class Table:
+    """The rows as a notebook shows them."""
+
+    def __init__(self, rows: dict[str, Row]):
+        self._rows = rows
+
+    def _repr_html_(self) -> str:
+        heads = (
+            _("model"),
+            _("size (KiB)"),
+            _("MACs (M)"),
+            _("latency p50 (p95) (ms)"),
+            _("peak memory (KiB)"),
+            _("energy, estimated (mJ)"),
+            _("accuracy (%)"),
+        )
+        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(self._line, self._rows))}</tbody></table>"
+
+    def _line(self, name: str) -> str:
+        row = self._rows[name]
+        cells = (
+            f"{row.size_bytes / 1024:,.0f}",
+            f"{row.macs / 1e6:,.1f}",
+            f"{row.p50_ms:.2f} ({row.p95_ms:.2f})",
+            f"{row.peak_bytes / 1024:,.0f}",
+            f"{1000 * row.energy_j:.3f}",
+            f"{100 * row.accuracy:.2f}",
+        )
+        return f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {row}" for name, row in self._rows.items())
+
+
+def show(dataset: data.Dataset) -> Table:
+    """Return the table of the course so far: the models measured on `dataset`."""
+    return Table(rows(dataset.name))
+
+
+def pareto(dataset: data.Dataset) -> plots.Picture:
+    """Return accuracy against size for every row, and the front of the models that no other one beats in both."""
+    models = rows(dataset.name)
+    front = pareto_front({name: (row.size_bytes, row.accuracy) for name, row in models.items()})
+    with plots.figure() as fig:
+        ax = fig.subplots()
+        edge = sorted((models[name].size_bytes / 1024, 100 * models[name].accuracy) for name in front)
+        ax.step(*zip(*edge, strict=True), where="post", color=plots.GREEN, lw=1.5, label=_("Pareto front"))
+        for number, (name, row) in enumerate(models.items()):
+            ax.plot(
+                row.size_bytes / 1024,
+                100 * row.accuracy,
+                ls="",
+                marker=plots.MARKERS[number % len(plots.MARKERS)],
+                ms=8,
+                color=plots.COLOURS[number % len(plots.COLOURS)],
+                label=name,
+            )
+        ax.set(xscale="log", xlabel=_("size on disk (KiB)"), ylabel=_("accuracy (%)"))
+        ax.margins(0.15)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        description = _("Accuracy against size of %(n)d models; on the Pareto front: %(front)s.")
+        return plots.picture(fig, description % {"n": len(models), "front": ", ".join(sorted(front))})
+
+
+def pareto_front(points: dict[str, tuple[float, float]]) -> set[str]:
+    """Return the names whose (cost, gain) no other point beats: none is as cheap and as good, and better in one.
+
+    >>> sorted(pareto_front({"a": (1, 0.9), "b": (2, 0.95), "c": (3, 0.95)}))
+    ['a', 'b']
+    """
+    return {
+        name
+        for name, (cost, gain) in points.items()
+        if not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points.values())
+    }
+
+
+def _file():
+    return state_dir() / "table.json"

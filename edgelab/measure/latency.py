@@ -1,0 +1,250 @@
+"""Latency of any zero-argument callable, and an honest comparison of two.
+
+One timer serves torch, ONNX Runtime and LiteRT: wrap the call in a function without arguments, and have it run
+inference only (`torch.inference_mode()`), or the time of recording gradients is measured too.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+
+Run = Callable[[], object]
+
+# The smallest speed-up that `compare_latency` calls one. Two copies of one model differ by a per cent or two for
+# good, by where their weights happen to lie in memory: that is repeatable, and it is not the model.
+MARGIN = 1.03
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Repeated timings of one callable, in ms; `threads` is the torch thread count that held while it was timed."""
+
+    samples_ms: tuple[float, ...]
+    threads: int
+
+    @property
+    def p50_ms(self) -> float:
+        """Return the median: half of the runs were at least as fast."""
+        return percentile(self.samples_ms, 50)
+
+    @property
+    def p95_ms(self) -> float:
+        """Return the time that 95 % of the runs stayed within: what a user waits on a bad day."""
+        return percentile(self.samples_ms, 95)
+
+    @property
+    def mean_ms(self) -> float:
+        """Return the mean, which a few interrupted runs pull upwards."""
+        return statistics.fmean(self.samples_ms)
+
+    @property
+    def min_ms(self) -> float:
+        """Return the fastest run: the machine with nothing in its way."""
+        return min(self.samples_ms)
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the summary as plain numbers, without the samples."""
+        return {
+            "p50_ms": self.p50_ms,
+            "p95_ms": self.p95_ms,
+            "mean_ms": self.mean_ms,
+            "min_ms": self.min_ms,
+            "repeats": len(self.samples_ms),
+            "threads": self.threads,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Is the second callable faster than the first?
+
+    `ratio` is how many times faster the second is (latency of the first over latency of the second), `low` and
+    `high` its 95 % interval. `verdict` is "faster" or "slower" (the second, against the first), or "inconclusive"
+    where the interval reaches into 1/`margin`..`margin`. `ratios` holds one ratio per block of interleaved runs.
+    """
+
+    names: tuple[str, str]
+    ratio: float
+    low: float
+    high: float
+    verdict: str
+    margin: float
+    ratios: tuple[float, ...]
+    latencies: dict[str, Latency]
+
+    def __str__(self) -> str:
+        """Return the verdict as one sentence in the learner's language."""
+        first, second = self.names
+        words = {"first": first, "second": second, "times": f"{self.ratio:.2f}"}
+        words |= {"low": f"{self.low:.2f}", "high": f"{self.high:.2f}"}
+        if self.verdict == "faster":
+            return _("%(second)s is %(times)s times faster than %(first)s (95 %% interval %(low)s to %(high)s)") % words
+        if self.verdict == "slower":
+            words |= {"times": f"{1 / self.ratio:.2f}", "low": f"{1 / self.high:.2f}", "high": f"{1 / self.low:.2f}"}
+            return _("%(second)s is %(times)s times slower than %(first)s (95 %% interval %(low)s to %(high)s)") % words
+        return (
+            _("inconclusive: no difference between %(first)s and %(second)s that this clock can be trusted with")
+            % words
+            + f" ({self.ratio:.2f}, {self.low:.2f}-{self.high:.2f})"
+        )
+
+
+def percentile(samples: Sequence[float], percent: float) -> float:
+    """Return the value that `percent` % of the samples stay within, by linear interpolation (as numpy's default).
+
+    >>> percentile([1, 2, 3, 4], 50), percentile([5], 95)
+    (2.5, 5)
+    """
+    ordered = sorted(samples)
+    place = (len(ordered) - 1) * percent / 100
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def measure_latency(
+    run: Run, *, warmup: int = 10, repeats: int = 50, threads: int = 1, max_seconds: float = 10.0
+) -> Latency:
+    """Return the latency of `run()` in ms, one sample per call.
+
+    `warmup` calls come first and are not counted: they fill caches, and torch and ONNX Runtime choose kernels then.
+    torch is held to `threads` threads meanwhile (other runtimes take theirs when a session is made). The garbage
+    collector waits. Warm-up and measurement stop early, after 3 samples at least, when `max_seconds` have passed.
+
+    Raises `EdgelabError` when `repeats` or `threads` is below 1.
+
+    >>> latency = measure_latency(lambda: sum(range(1000)), repeats=20)
+    >>> len(latency.samples_ms), 0 < latency.p50_ms <= latency.p95_ms
+    (20, True)
+    """
+    if repeats < 1 or threads < 1:
+        raise EdgelabError(_("repeats and threads must be 1 or more."))
+    with _quiet(threads):
+        start = time.perf_counter()
+        for _count in range(warmup):
+            run()
+            if time.perf_counter() - start > max_seconds / 3:
+                break
+        samples: list[float] = []
+        while len(samples) < repeats:
+            samples.append(_time_ms(run))
+            if len(samples) >= 3 and time.perf_counter() - start > max_seconds:
+                break
+    return Latency(tuple(samples), threads)
+
+
+def compare_latency(
+    runs: Mapping[str, Run], *, blocks: int = 24, threads: int = 1, margin: float = MARGIN, max_seconds: float = 20.0
+) -> Comparison:
+    """Return whether the second of two callables is faster than the first: `{"baseline": run, "candidate": run}`.
+
+    They run in turns, in blocks of ABBA or BAAB at random, so that whatever else the machine does meets both, and a
+    slow drift cancels within a block. Each turn starts with a call that is not timed: it brings the model's weights
+    back into the caches. A block gives one ratio; `ratio` is their median, and its 95 % interval comes from a
+    bootstrap over runs of neighbouring blocks, which leaves noise that lasts for several blocks together
+    (moving block bootstrap, Künsch 1989). A verdict needs the whole interval beyond `margin`: an interval alone
+    would cry wolf once in 20, and two copies of one model differ a little by their place in memory.
+
+    Raises `EdgelabError` when `runs` does not hold exactly two callables, or `blocks` is below 6.
+    """
+    if len(runs) != 2:
+        raise EdgelabError(_("compare_latency compares exactly two runs; %(n)d were given.") % {"n": len(runs)})
+    if blocks < 6:
+        raise EdgelabError(_("blocks must be 6 or more: fewer ratios make no 95 %% interval."))
+    names = tuple(runs)
+    chance = random.Random(0)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    ratios: list[float] = []
+    with _quiet(threads):
+        start = time.perf_counter()
+        calls = {name: _calls_per_turn(runs[name]) for name in names}
+        while len(ratios) < blocks:
+            first, second = names if chance.random() < 0.5 else names[::-1]
+            logs: dict[str, float] = dict.fromkeys(names, 0.0)
+            for name in (first, second, second, first):
+                turn = _take_turn(runs[name], calls[name])
+                samples[name].extend(turn)
+                logs[name] += math.log(_STAT(turn)) / 2
+            ratios.append(logs[names[0]] - logs[names[1]])
+            if len(ratios) >= 6 and time.perf_counter() - start > max_seconds:
+                break
+    low, high = _bootstrap_interval(ratios, chance)
+    verdict = "inconclusive"
+    if low > math.log(margin):
+        verdict = "faster"
+    elif high < -math.log(margin):
+        verdict = "slower"
+    return Comparison(
+        names=names,
+        ratio=math.exp(statistics.median(ratios)),
+        low=math.exp(low),
+        high=math.exp(high),
+        verdict=verdict,
+        margin=margin,
+        ratios=tuple(math.exp(r) for r in ratios),
+        latencies={name: Latency(tuple(times), threads) for name, times in samples.items()},
+    )
+
+
+def _calls_per_turn(run: Run) -> int:
+    """Return how many timed calls make a turn of 2 ms or more, 3 to 50; it also warms `run` up."""
+    typical = min(_time_ms(run) for _count in range(5))
+    return max(3, min(50, math.ceil(2.0 / max(typical, 1e-6))))
+
+
+def _take_turn(run: Run, calls: int) -> list[float]:
+    run()
+    return [_time_ms(run) for _count in range(calls)]
+
+
+def _time_ms(run: Run) -> float:
+    start = time.perf_counter_ns()
+    run()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _bootstrap_interval(values: Sequence[float], chance: random.Random, *, draws: int = 1000) -> tuple[float, float]:
+    """Return the 95 % interval of the median of `values`, by the moving block bootstrap."""
+    count = len(values)
+    length = max(1, round(count ** (1 / 3)))
+    starts = range(count - length + 1)
+    medians = []
+    for _draw in range(draws):
+        drawn: list[float] = []
+        while len(drawn) < count:
+            begin = chance.choice(starts)
+            drawn.extend(values[begin : begin + length])
+        medians.append(statistics.median(drawn[:count]))
+    return percentile(medians, 2.5), percentile(medians, 97.5)
+
+
+@contextmanager
+def _quiet(threads: int) -> Iterator[None]:
+    """Hold torch (where it is loaded) to `threads` threads, and the garbage collector still."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    if torch:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+        if collecting:
+            gc.enable()
+import os
+_STAT={"min":min,"median":statistics.median,"q25":lambda t: percentile(t,25)}[os.environ.get("STAT","median")]

@@ -1,0 +1,330 @@
+# Lab 00. What a learner takes from it: a machine they know, a baseline they have measured, a clock they distrust wisely.
+
+# %% [markdown]
+# # Your machine, a model, and a clock
+#
+# This course makes one neural network small and fast enough for the edge: for a camera, a watch, a car. You will use
+# every technique there is for that, on the same model and the same pictures, and measure each one on **this computer**.
+# Nothing is claimed that you do not see for yourself, and what fails is shown too.
+#
+# Every lab breathes the same way: a question, **your prediction**, a measurement, an explanation, and an exercise with an
+# instant check. Run a cell with `Shift + Enter`.
+#
+# In this lab you will answer three questions.
+#
+# 1. What can this machine do?
+# 2. How fast is the baseline, and how would you say so in an honest way?
+# 3. When is a difference between two measurements real?
+#
+# It takes about 40 minutes. You need Python and a little PyTorch; you need no GPU and no network.
+
+# %% imports
+import time
+
+import torch
+
+from edgelab import data, models, train
+from edgelab.course.checks import start as check
+from edgelab.explore import accuracy_bars, contact_sheet, predict, progress_board, start, table
+from edgelab.measure import compare_latency, count_macs, count_params, measure_latency
+
+# %% [markdown]
+# ## What can this machine do?
+#
+# A model does not run in the abstract: it runs on cores, from memory, with the instructions that a processor has. Three
+# things matter most here.
+#
+# - **Cores.** Two cores can halve the time of a big model. They do little for a small one.
+# - **Memory.** Weights and activations must fit, and moving them takes time and energy.
+# - **Integer instructions.** Some processors multiply 8-bit integers several times faster than 32-bit floats: look for
+#   *VNNI*, *AMX* or *dotprod* below. Lab 03 turns them into milliseconds.
+#
+# Before you run the next cell: how many cores do you think this computer gives you?
+
+# %% machine-card
+start.machine_card()
+
+# %% [markdown]
+# ## Meet the pictures
+#
+# The default data set is called **signs**: road signs as the camera of a moving vehicle sees them, in 32×32 pixels. Seven
+# of its sixteen classes are speed limits that differ in their digits alone.
+
+# %% load-data
+dataset = data.load()
+contact_sheet(dataset)
+
+# %% [markdown]
+# Each picture was taken under one condition: by day, at night, in fog, in motion, with noise, or with something in front
+# of it. Keep that in mind: a model can be good on average and poor at night.
+#
+# ## Meet the baseline
+#
+# The baseline is a small **residual network** (He et al., 2016), of the kind used on the CIFAR-10 images. It was trained
+# for you, on the training pictures only. Every lab of this course starts from it.
+
+# %% baseline
+baseline = models.load_pretrained("resnet", dataset.name)
+image = data.normalize(dataset.test.images[:1])  # one picture: float32 in [-1, 1], shape (1, channels, height, width)
+
+print(f"{count_params(baseline):,} parameters")
+print(f"{count_macs(baseline, image):,} multiply-accumulates (MACs) for one picture")
+#> 1,229,136 parameters
+#> @MACS@ multiply-accumulates (MACs) for one picture
+
+# %% [markdown]
+# A *multiply-accumulate* (MAC) is one multiplication whose product is added to a sum. Convolutions and matrix products
+# are made of them, so MACs say how much arithmetic a model asks for. They do not say how long it takes. You will see in
+# lab 08 how far apart the two can be.
+#
+# How well does the baseline read pictures that it has never seen? And **whom does it fail?**
+
+# %% accuracy
+accuracy = train.evaluate(baseline, dataset.test)
+print(f"accuracy on {len(dataset.test):,} test pictures: {accuracy:.2%}")
+accuracy_bars(baseline, dataset)
+
+# %% [markdown]
+# The bars differ more than the average lets you guess. Whenever you make the model smaller, look at them again.
+#
+# ## How fast is it?
+#
+# A camera delivers a picture every 33 ms or so. **How long does the baseline take for one picture on one core of this
+# computer?** Commit to a number. A wrong one costs nothing, and you will remember the right one better.
+
+# %% predict-latency
+latency_guess = predict("00_start", "baseline-latency", "one picture takes", unit="ms", low=0.1, high=1000)
+latency_guess
+
+
+# %% measure-latency
+@torch.inference_mode()
+def run_baseline():
+    return baseline(image)
+
+
+first = measure_latency(run_baseline, repeats=100)
+latency_guess.reveal(first.p50_ms, start.latency_histogram(first.samples_ms))
+
+# %% [markdown]
+# You asked for one number and got a *distribution*. Other programs run on your computer; caches are warm or cold; the
+# processor changes its frequency. The typical run and the bad run are different facts, and both matter.
+#
+# - **p50**, the median: half of the runs are at least as fast.
+# - **p95**, the 95th percentile: 95 % of the runs stay within it. This is what a user waits on a bad day.
+#
+# Why not the mean? One interrupted run of 200 ms pulls the mean of a hundred runs of 5 ms up to 7 ms, a time that no run
+# ever took.
+#
+# ### Exercise 1: two percentiles (3 points)
+#
+# Sort the samples $x_0 \le x_1 \le \dots \le x_{n-1}$. The percentile $q$ sits at the place
+#
+# $$k = (n-1)\,\frac{q}{100}$$
+#
+# and where $k$ falls between two samples, it is the point in between: with $i = \lfloor k \rfloor$ and $f = k - i$,
+#
+# $$x_i + f\,(x_{i+1} - x_i)$$
+#
+# Write `percentile`. Use Python alone, no numpy: it takes about five lines.
+
+
+# %% percentile tags=["exercise"]
+def percentile(samples, q):
+    """Return the percentile `q` (0 to 100) of the list `samples`, by linear interpolation."""
+    # BEGIN SOLUTION
+    ordered = sorted(samples)
+    place = (len(ordered) - 1) * q / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+    # END SOLUTION
+
+
+# %% percentile-check tags=["check"] points=3
+check.percentile(percentile)
+
+# %% [markdown]
+# ### Exercise 2: your own stopwatch (4 points)
+#
+# How do you get the samples? Three rules make a stopwatch honest.
+#
+# 1. **Warm up.** The first runs are slow: memory is being allocated and caches are cold. Make them, and do not count them.
+# 2. **Repeat.** One sample is an anecdote.
+# 3. **Use the right clock.** `time.perf_counter()` is made for this: it returns seconds, never jumps, and resolves far less
+#    than a millisecond.
+#
+# Write `stopwatch`. It calls `run()` first `warmup` times without counting, then `repeats` times, and returns the time of
+# each counted call **in milliseconds**.
+
+
+# %% stopwatch tags=["exercise"]
+def stopwatch(run, warmup, repeats):
+    """Return a list of `repeats` times in ms, one for each call of `run()` after `warmup` calls that are not counted."""
+    # BEGIN SOLUTION
+    for _ in range(warmup):
+        run()
+    samples = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        samples.append(1000 * (time.perf_counter() - start))
+    return samples
+    # END SOLUTION
+
+
+# %% stopwatch-check tags=["check"] points=4
+check.stopwatch(stopwatch)
+
+# %% [markdown]
+# Now watch your two functions at work on the baseline.
+
+# %% stopwatch-baseline
+samples = stopwatch(run_baseline, warmup=10, repeats=50)
+print(f"p50 {percentile(samples, 50):.2f} ms, p95 {percentile(samples, 95):.2f} ms")
+
+# %% [markdown]
+# ## How noisy is this computer?
+#
+# The next cell times 220 runs, cold ones included. Then move the sliders; the arrow keys work too.
+#
+# - What do the very first runs do to p95? Set *first runs left out* to 0.
+# - How much do p50 and p95 move when you count 5 runs, then 200?
+# - Press **Measure again** a few times. Which of the two numbers is the steadier one?
+
+# %% latency-explorer
+start.latency_explorer(run_baseline)
+
+# %% [markdown]
+# We observe that p50 settles after some tens of runs, and that p95 keeps jumping: it depends on the few worst runs, and
+# those are other programs' doing more than the model's. That is why this course compares models by p50 and reports p95
+# beside it.
+#
+# ## When is a difference real?
+#
+# Suppose that you optimise the baseline, measure before and after, and find it 2 % faster. Is it?
+#
+# Here is a test of the *clock*, not of the model. We make an exact copy of the baseline, and measure both, 100 runs each,
+# one after the other. **By how many per cent will the two p50 differ?**
+
+# %% predict-noise
+noise_guess = predict("00_start", "noise", "the two p50 differ by", unit="%", low=0.1, high=50)
+noise_guess
+
+# %% measure-noise
+twin = models.load_pretrained("resnet", dataset.name)
+
+
+@torch.inference_mode()
+def run_twin():
+    return twin(image)
+
+
+before, after = measure_latency(run_baseline, repeats=100), measure_latency(run_twin, repeats=100)
+noise_guess.reveal(100 * abs(after.p50_ms / before.p50_ms - 1))
+
+# %% [markdown]
+# Two equal models, two different numbers. If you had called one of them *optimised*, you would have reported that
+# difference as a result.
+#
+# A fairer race lets the two run **in turns**: A, B, B, A. Whatever else the computer does then meets both, and a slow drift
+# cancels out. Each block of turns gives one ratio of latencies. Many blocks give many ratios, and from those we can
+# say how sure we are: the *bootstrap* draws ratios from the list at random, with replacement, a thousand times, takes the
+# median each time, and looks at how much these medians scatter (Efron, 1979). The middle 95 % of them are the
+# **95 % interval**.
+#
+# `compare_latency` does all of this. Let it judge two pairs: the baseline against its twin, and the baseline against a
+# network with an eighth of its channels.
+
+# %% compare
+tiny = models.load_pretrained("resnet_tiny", dataset.name)
+
+
+@torch.inference_mode()
+def run_tiny():
+    return tiny(image)
+
+
+twins = compare_latency({"baseline": run_baseline, "twin": run_twin}, blocks=48)
+small = compare_latency({"baseline": run_baseline, "tiny": run_tiny}, blocks=48)
+print(twins)
+print(small)
+
+# %% difference-explorer
+start.difference_explorer({"baseline / twin": twins, "baseline / tiny": small})
+
+# %% [markdown]
+# Move the slider from few blocks to many, for both pairs. More blocks make the interval narrower, but they do not move it
+# away from 1 when there is nothing to find. A clear difference is clear after six blocks.
+#
+# The grey band is a *margin* of 3 %. Two copies of a model can differ by a per cent or two for good, because their
+# weights lie at different places in memory. No number of repeats takes that away, so we do not call it a difference.
+#
+# ### Exercise 3: a verdict (3 points)
+#
+# The ratio is how many times faster the second model is: latency of the first, divided by latency of the second. Its
+# interval goes from `low` to `high`. With a margin $m$ such as 1.03, the verdict is
+#
+# - `"faster"` if the whole interval lies above $m$,
+# - `"slower"` if the whole interval lies below $1/m$,
+# - `"inconclusive"` otherwise.
+
+
+# %% verdict tags=["exercise"]
+def verdict(low, high, margin):
+    """Return "faster", "slower" or "inconclusive" for the interval from `low` to `high` of a ratio."""
+    # BEGIN SOLUTION
+    if low > margin:
+        return "faster"
+    if high < 1 / margin:
+        return "slower"
+    return "inconclusive"
+    # END SOLUTION
+
+
+# %% verdict-check tags=["check"] points=3
+check.verdict(verdict)
+
+# %% [markdown]
+# *Inconclusive* is an answer, and often the right one. It does not say that two models are equally fast. It says that this
+# clock, with this many runs, cannot tell them apart.
+#
+# ## The first row of your table
+#
+# The whole course fills one table: a row for each model that you make. Here is its first row, the model that all others
+# will be compared with. It is kept in your folder, so it will be here tomorrow.
+
+# %% claim-table
+table.add("baseline", baseline, dataset, accuracy=accuracy)
+table.show(dataset)
+
+# %% [markdown]
+# Below is the picture that the table will turn into. Each point is a model: the further up, the more accurate; the further
+# to the left, the smaller. A model that no other one beats on both counts is on the **Pareto front**. Today the front is
+# one point. Ten labs from now it will be a curve, and you will have made every point of it.
+
+# %% pareto
+table.pareto(dataset)
+
+# %% [markdown]
+# ## Where you are
+
+# %% progress-board
+progress_board()
+
+# %% [markdown]
+# ## Summary
+#
+# - A latency is a distribution. Report p50 and p95, the number of runs, and the number of threads.
+# - Warm up before you measure, and do not count the warm-up.
+# - Two measurements of the same model differ. Compare models in turns, with an interval, and accept *inconclusive*.
+# - An average hides whom a model fails.
+#
+# **Next:** lab 01 asks what an edge device can afford, and which of its limits the baseline breaks.
+#
+# ### Further reading
+#
+# - K. He, X. Zhang, S. Ren, J. Sun. *Deep Residual Learning for Image Recognition.* CVPR 2016. Section 4.2 describes the
+#   networks for small images.
+# - B. Efron. *Bootstrap Methods: Another Look at the Jackknife.* The Annals of Statistics 7 (1), 1979.
+# - V. J. Reddi et al. *MLPerf Inference Benchmark.* ISCA 2020. How an industry agreed on what to report.

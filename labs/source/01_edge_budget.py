@@ -1,0 +1,307 @@
+# Lab 01. What a learner takes from it: four limits, what each of them asks of a model, and the habit of doing the sums.
+
+# %% [markdown]
+# # What can an edge device afford?
+#
+# A phone, a watch and a road-side camera have something in common: nobody can put a server inside them. A model that runs
+# there lives under four limits.
+#
+# | limit | why it hurts |
+# | --- | --- |
+# | **memory** | a microcontroller has kilobytes of RAM and a megabyte or so of flash; the weights must fit into one, the activations into the other |
+# | **latency** | a vehicle at 50 km/h moves 14 m in a second: it cannot wait |
+# | **energy** | a battery holds what it holds, and every operation and every byte moved takes some of it |
+# | **bandwidth** | sending pictures away costs time, energy and privacy |
+#
+# **Which of the four does our baseline break, and on which device?** In this lab you will write the sums that answer that,
+# and check each of them against the real model. It takes about 45 minutes.
+
+# %% imports
+import math
+
+from edgelab import data, models, train
+from edgelab.course.checks import edge_budget as check
+from edgelab.explore import edge_budget, predict, progress_board, table
+from edgelab.measure import DEVICES, count_macs, count_params, layer_costs, peak_activations
+
+dataset = data.load()
+baseline = models.load_pretrained("resnet", dataset.name)
+image = data.normalize(dataset.test.images[:1])
+
+# %% [markdown]
+# Here are the devices that we shall ask. Every figure has a source: hover over it, or look at `device.sources`. What follows
+# from a datasheet by arithmetic, such as multiply-accumulates per second, is an upper bound. Real programs stay below it.
+
+# %% devices
+edge_budget.device_table(DEVICES)
+
+# %% [markdown]
+# ## Memory, part one: the weights
+#
+# The weights of a model lie in flash and do not change. How many bytes are they?
+#
+# ### Exercise 1: from parameters to bytes (2 points)
+#
+# A model has $n$ parameters of $b$ bits each. Bits are packed without gaps, and a file has a whole number of bytes:
+#
+# $$\text{bytes} = \left\lceil \frac{n\,b}{8} \right\rceil$$
+
+
+# %% weight-bytes tags=["exercise"]
+def weight_bytes(params, bits):
+    """Return the bytes, a whole number, that `params` parameters of `bits` bits each take."""
+    # BEGIN SOLUTION
+    return math.ceil(params * bits / 8)
+    # END SOLUTION
+
+
+# %% weight-bytes-check tags=["check"] points=2
+check.weight_bytes(weight_bytes)
+
+# %% [markdown]
+# How large is the baseline in 32-bit floats, and how large would it be in 8-bit and in 4-bit integers?
+
+# %% baseline-bytes
+for bits in (32, 8, 4):
+    print(f"{bits:2} bits: {weight_bytes(count_params(baseline), bits) / 1024:8,.1f} KiB")
+#> 32 bits:  4,801.3 KiB
+#>  8 bits:  1,200.3 KiB
+#>  4 bits:    600.2 KiB
+
+# %% [markdown]
+# Look back at the flash column of the table. In floats the baseline does not fit into the smaller microcontrollers. In
+# 8 bits it is still too large for some. Keep this in mind: *a quarter of the size* is much, and may not be enough.
+#
+# ## Arithmetic: multiply-accumulates
+#
+# A convolution with a $k \times k$ kernel computes each of its outputs as a sum of $k^2$ products for every input channel it
+# looks at. It looks at all $C_\text{in}$ of them, or, when the channels are split into $g$ groups, at $C_\text{in}/g$.
+#
+# ### Exercise 2: the MACs of a convolution (3 points)
+#
+# There are $C_\text{out} \times H \times W$ outputs, so
+#
+# $$\text{MACs} = C_\text{out}\, H\, W \cdot \frac{C_\text{in}}{g}\, k^2$$
+#
+# where $H \times W$ is the size of the **output**. We do not count the addition of a bias: it is one operation in
+# hundreds.
+
+
+# %% conv-macs tags=["exercise"]
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    """Return the MACs of a convolution whose output is `height` by `width`."""
+    # BEGIN SOLUTION
+    return c_out * height * width * (c_in // groups) * kernel**2
+    # END SOLUTION
+
+
+# %% conv-macs-check tags=["check"] points=3
+check.conv_macs(conv_macs)
+
+# %% [markdown]
+# Does your formula agree with the real model? The next cell asks every convolution of the baseline for its shape, applies
+# your function, and compares the total with what edgelab counts while the model runs.
+
+# %% conv-macs-baseline
+total = 0
+for layer in layer_costs(baseline, image):
+    if layer.kind == "Conv2d":
+        conv = baseline.get_submodule(layer.name)
+        _, c_out, height, width = layer.out_shape
+        total += conv_macs(conv.in_channels, c_out, conv.kernel_size[0], height, width, conv.groups)
+
+classifier = baseline.classifier.in_features * baseline.classifier.out_features
+print(f"your convolutions and the classifier: {total + classifier:,} MACs")
+print(f"counted while the model runs:         {count_macs(baseline, image):,} MACs")
+
+# %% [markdown]
+# ## Memory, part two: what is alive
+#
+# Weights are not all. While the model runs, each layer reads an input and writes an output, and both lie in RAM. A
+# tensor can be forgotten after its last reader. What counts is the **peak**: the largest sum of tensors alive at once.
+#
+# A residual block makes this interesting. While its two convolutions run, its input must stay alive for the addition at
+# the end.
+#
+# The picture itself takes 12 KiB as floats. **How many KiB of activations does the baseline need at its peak?**
+
+# %% predict-peak
+peak_guess = predict("01_edge_budget", "peak", "peak of activations", unit="KiB", low=10, high=10000)
+peak_guess
+
+# %% measure-peak
+peak = peak_activations(baseline, image)
+print(f"The peak is in layer {peak.layer}")
+peak_guess.reveal(peak.bytes / 1024)
+
+# %% [markdown]
+# You can check that by hand. The first block works on 64 channels of 32×32 numbers of 4 bytes: 256 KiB for each tensor. Three
+# of them are alive when the second convolution writes its output: the block's input, the convolution's input, and the
+# output. Most of the *weights*, on the other hand, lie in the last stage, where the pictures are small.
+#
+# The explorer below shows the bytes alive at every step. Before you touch it, answer in your head: MobileNetV2 at half width
+# has about half of the baseline's weights. **Does it also need less RAM?**
+
+# %% memory-explorer
+edge_budget.memory_explorer()
+
+# %% [markdown]
+# Set *model* to MobileNetV2 and *width* to 0.5.
+
+# %% smallest-file
+wide, narrow = models.resnet(), models.mobilenet_v2(0.5)
+for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
+    example = data.normalize(data.load("signs").test.images[:1])
+    weights, alive = weight_bytes(count_params(model), 32), peak_activations(model, example).bytes
+    print(f"{name:16} weights {weights / 1024:7,.0f} KiB, peak of activations {alive / 1024:5,.0f} KiB")
+#> @PEAKS@
+
+# %% [markdown]
+# **The smallest file is not the smallest peak.** MobileNetV2 first *expands* each tensor to six times its channels and only
+# then filters it, and it does so where the pictures are still large. Few weights, many activations. On a microcontroller the
+# activations decide, and people have built networks around that (MCUNet; Lin et al., 2020).
+#
+# ## Energy
+#
+# Every operation moves charge. Mark Horowitz measured how much, for a chip made in a 45 nm process (ISSCC 2014, figure 1.1.9):
+#
+# | operation | energy (pJ) |
+# | --- | --- |
+# | 8-bit integer: add / multiply | 0.03 / 0.2 |
+# | 32-bit integer: add / multiply | 0.1 / 3.1 |
+# | 32-bit float: add / multiply | 0.9 / 3.7 |
+# | read 64 bits from an 8 KiB cache | 10 |
+# | read 64 bits from DRAM | 1300 to 2600 |
+#
+# A picojoule is $10^{-12}$ J. Newer chips need less of everything, but the proportions have changed little, and two of them
+# are worth knowing by heart: a float multiplication costs **18 times** an 8-bit one, and a number fetched from DRAM costs
+# **hundreds of times** what it costs to compute with it.
+#
+# ### Exercise 3: joules per inference (2 points)
+#
+# Write the estimate: $\text{MACs}$ times the energy of one MAC, plus the bytes moved from memory times the energy of one
+# byte. The energies are given in picojoules; return joules.
+
+
+# %% inference-energy tags=["exercise"]
+def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
+    """Return the energy of one inference in joules."""
+    # BEGIN SOLUTION
+    return (macs * pj_per_mac + bytes_moved * pj_per_byte) * 1e-12
+    # END SOLUTION
+
+
+# %% inference-energy-check tags=["check"] points=2
+check.inference_energy(inference_energy)
+
+# %% [markdown]
+# One float MAC is a multiplication and an addition: $3.7 + 0.9 = 4.6$ pJ. An int8 MAC multiplies 8-bit numbers and adds to a
+# 32-bit sum: $0.2 + 0.1 = 0.3$ pJ. We take 1300 pJ for 64 bits of DRAM, and let every weight be fetched once.
+
+# %% energy-baseline
+macs, params = count_macs(baseline, image), count_params(baseline)
+dram = 1300 / 8  # pJ per byte
+for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
+    moved = weight_bytes(params, bits)
+    arithmetic, total = inference_energy(macs, 0, pj_per_mac, dram), inference_energy(macs, moved, pj_per_mac, dram)
+    print(f"{name:7}  arithmetic {1e3 * arithmetic:.3f} mJ, with memory {1e3 * total:.3f} mJ")
+#> @ENERGY@
+
+# %% [markdown]
+# On paper int8 costs a small fraction of float32. Paper is patient: the table leaves out the instructions around the
+# arithmetic, and an idle chip also draws power. That is why this is called an *estimate* here and wherever it appears in your
+# table. Where your computer has energy counters, lab 10 reads them.
+#
+# ## All limits at once
+#
+# The explorer puts a model on a device and asks for all four limits. A bar beyond the line is a limit that breaks. Latency is
+# the larger of two times: the time for the arithmetic, and the time to bring the weights from memory (the *roofline* of
+# Williams et al., 2009). Energy is the device's power, for that long.
+#
+# Try to answer:
+#
+# - Which limit does the baseline (ResNet, width 1, 32 px, fp32) break first on the smallest device?
+# - Is there a width at which it fits? What if the numbers are int8?
+# - Double the resolution. Which limits move, and which one does not?
+
+# %% budget-explorer
+edge_budget.budget_explorer()
+
+# %% [markdown]
+# Here is the baseline on every device at once, with 33 ms for a picture and 5 mJ of energy.
+
+# %% verdicts
+edge_budget.verdict_table(DEVICES, deadline_ms=33, energy_mj=5)
+
+# %% [markdown]
+# ## Or send it away?
+#
+# Why not send the picture to a server, and let that do the work? Because a radio needs energy too, for every bit.
+#
+# ### Exercise 4: edge or cloud (3 points)
+#
+# Sending costs $8\,B \cdot e$ joules, for a picture of $B$ bytes and a radio that takes $e$ joules per bit. The answer comes back
+# in a few bytes; leave it out. Which is cheaper **for the device's battery**? Return `"edge"` if computing takes less energy than
+# sending, else `"cloud"`, **and** the energy of the cheaper one, in joules.
+
+
+# %% edge-or-cloud tags=["exercise"]
+def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
+    """Return ("edge" or "cloud", joules): where the device spends less energy on one picture, and how much."""
+    # BEGIN SOLUTION
+    sending = 8 * image_bytes * joules_per_bit
+    return ("edge", compute_joules) if compute_joules < sending else ("cloud", sending)
+    # END SOLUTION
+
+
+# %% edge-or-cloud-check tags=["check"] points=3
+check.edge_or_cloud(edge_or_cloud)
+
+# %% [markdown]
+# Let us ask it for our picture of 32×32 pixels, and for one of 640×480 as a camera really takes them (compressed to 30 kB), over
+# three kinds of radio.
+
+# %% radios
+energy = inference_energy(macs, weight_bytes(params, 32), 4.6, dram)
+edge_budget.radio_table(energy, {"32×32, raw": 3072, "640×480, JPEG": 30_000}, edge_or_cloud)
+
+# %% [markdown]
+# @RADIO_TEXT@
+#
+# ## What the lesson claims, and what you measured
+#
+# **The claim:** energy, latency, memory and bandwidth make the edge hard.
+#
+# **What you saw:** which of them decides depends on the device *and* on the model. Weights, activations and arithmetic are three
+# different budgets, and a model can be small in one and large in another.
+#
+# Add a second model to your table, to see that: MobileNetV2 at half width.
+
+# %% claim-table
+mobilenet = models.load_pretrained("mobilenet_v2_050", dataset.name)
+table.add("MobileNetV2 0.5", mobilenet, dataset, accuracy=train.evaluate(mobilenet, dataset.test))
+table.show(dataset)
+
+# %% pareto
+table.pareto(dataset)
+
+# %% progress
+progress_board()
+
+# %% [markdown]
+# ## Summary
+#
+# - Weights lie in flash: $n\,b/8$ bytes. Activations lie in RAM: what counts is the peak of what is alive at once.
+# - MACs count arithmetic: $C_\text{out} H W \cdot C_\text{in} k^2 / g$ for a convolution.
+# - Fetching a number costs far more energy than computing with it.
+# - Sending a picture costs energy as well. Edge or cloud is a sum, not a belief.
+#
+# **Next:** lab 02 asks what happens to the numbers themselves when 32 bits become 8.
+#
+# ### Further reading
+#
+# - M. Horowitz. *Computing's Energy Problem (and What We Can Do About It).* ISSCC 2014.
+# - J. Lin et al. *MCUNet: Tiny Deep Learning on IoT Devices.* NeurIPS 2020.
+# - S. Williams, A. Waterman, D. Patterson. *Roofline: An Insightful Visual Performance Model.* Communications of the ACM 52 (4),
+#   2009.
+# - C. Banbury et al. *MLPerf Tiny Benchmark.* NeurIPS Datasets and Benchmarks 2021.

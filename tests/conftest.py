@@ -1,0 +1,15 @@
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def needs_fashion_mnist():
+    """Skip where the real Fashion-MNIST is not on this machine; where CI=true that is a failure."""
+    from edgelab.data.loaders import find_fashion_mnist
+
+    if find_fashion_mnist() is None:
+        message = "Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)

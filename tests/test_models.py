@@ -1,0 +1,127 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgelab.errors import EdgelabError
+from edgelab.models import (
+    conv_bn,
+    depthwise_separable,
+    load_pretrained,
+    make_divisible,
+    manifest,
+    mobilenet_v1,
+    mobilenet_v2,
+    resnet,
+    zoo,
+)
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.fixture(scope="module")
+def torchvision_models():
+    import torchvision
+
+    return torchvision.models
+
+
+def test_mobilenet_v2_has_exactly_torchvisions_parameters_and_outputs(torchvision_models):
+    theirs = torchvision_models.mobilenet_v2().eval()
+    ours = mobilenet_v2(1.0, num_classes=1000, total_stride=32).eval()
+    assert parameters(ours) == parameters(theirs) == 3_504_872
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("width_mult", [0.35, 0.5, 0.75, 1.4])
+def test_mobilenet_v2_has_torchvisions_parameters_at_width(torchvision_models, width_mult):
+    theirs = torchvision_models.mobilenet_v2(width_mult=width_mult)
+    assert parameters(mobilenet_v2(width_mult, num_classes=1000, total_stride=32)) == parameters(theirs)
+
+
+def test_mobilenet_v1_has_the_papers_parameters():
+    # Howard et al., 2017, table 8: 4.2 million at width 1.0, 1.3 million at 0.5 (with 1000 classes).
+    assert round(parameters(mobilenet_v1(1.0, num_classes=1000)) / 1e6, 1) == 4.2
+    assert round(parameters(mobilenet_v1(0.5, num_classes=1000)) / 1e6, 1) == 1.3
+
+
+def test_baseline_parameters_by_hand():
+    stem = 3 * 64 * 9 + 2 * 64
+    first = 2 * (64 * 64 * 9 + 2 * 64)
+    second = 64 * 128 * 9 + 128 * 128 * 9 + 64 * 128 + 3 * 2 * 128
+    third = 128 * 256 * 9 + 256 * 256 * 9 + 128 * 256 + 3 * 2 * 256
+    assert parameters(resnet()) == stem + first + second + third + 256 * 16 + 16
+
+
+@pytest.mark.parametrize("build", [resnet, mobilenet_v1, mobilenet_v2])
+@pytest.mark.parametrize("size", [28, 32, 96])
+def test_models_take_images_of_size(build, size):
+    model = build(in_channels=1, num_classes=10).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 1, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("total_stride", "size"), [(1, 32), (4, 8), (8, 4), (32, 1)])
+def test_total_stride_is_how_often_the_resolution_is_halved(total_stride, size):
+    features = mobilenet_v2(0.35, total_stride=total_stride).eval().features
+    with torch.inference_mode():
+        assert features(torch.zeros(1, 3, 32, 32)).shape[2:] == (size, size)
+
+
+def test_a_total_stride_that_is_no_power_of_two_is_refused():
+    with pytest.raises(ValueError, match="power of two"):
+        mobilenet_v1(total_stride=12)
+
+
+def test_residual_networks_are_traceable_and_add_with_a_plain_plus():
+    graph = torch.fx.symbolic_trace(resnet()).graph
+    assert sum(node.name.startswith("add") for node in graph.nodes) == 3
+
+
+def test_depthwise_separable_saves_what_the_formula_says():
+    # Howard et al., 2017, section 3.1: 1/N + 1/D_K^2 of a full convolution's weights.
+    full = conv_bn(64, 128)[0].weight.numel()
+    separable = sum(layer[0].weight.numel() for layer in depthwise_separable(64, 128))
+    assert separable / full == pytest.approx(1 / 128 + 1 / 9)
+
+
+@pytest.mark.parametrize("channels", range(1, 200))
+def test_make_divisible_never_loses_more_than_a_tenth(channels):
+    assert make_divisible(channels) % 8 == 0
+    assert make_divisible(channels) >= 0.9 * channels
+
+
+def test_the_zoo_fits_in_20_mb_and_every_checkpoint_is_in_the_manifest():
+    files = sorted(path.name for path in zoo.CHECKPOINTS.glob("*.safetensors"))
+    assert files == sorted(entry["file"] for entry in manifest().values())
+    assert sum((zoo.CHECKPOINTS / file).stat().st_size for file in files) <= 20e6
+
+
+@pytest.mark.parametrize("key", manifest())
+def test_checkpoint_loads_and_is_the_one_that_was_measured(key):
+    dataset, name = key.split("/")
+    model = load_pretrained(name, dataset)
+    entry = manifest()[key]
+    assert not model.training
+    assert zoo.sha256(zoo.CHECKPOINTS / entry["file"]) == entry["sha256"]
+    assert entry["recipe"]["epochs"] == zoo.RECIPES[name].epochs[dataset]
+    assert load_file(zoo.CHECKPOINTS / entry["file"]).keys() == model.state_dict().keys()
+
+
+def test_an_unknown_checkpoint_is_refused_with_the_ones_there_are():
+    with pytest.raises(EdgelabError, match="signs/resnet"):
+        load_pretrained("alexnet")
+
+
+def test_a_damaged_checkpoint_is_recognised(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "CHECKPOINTS", tmp_path)
+    (tmp_path / "x.safetensors").write_bytes(b"half a file")
+    (tmp_path / "manifest.json").write_text(json.dumps({"signs/resnet": {"file": "x.safetensors", "sha256": "0"}}))
+    with pytest.raises(EdgelabError, match="damaged or missing"):
+        load_pretrained("resnet")

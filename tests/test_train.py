@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from edgelab import train
+from edgelab.data import Split
+
+
+@pytest.fixture
+def easy():
+    """Return 400 tiny images of two classes, dark and bright."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 2
+    images = torch.randint(0, 100, (400, 1, 8, 8), generator=generator) + 150 * labels[:, None, None, None]
+    return Split(images.to(torch.uint8), labels)
+
+
+def small_net(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+
+
+def test_fit_learns_and_reports_every_epoch(easy):
+    model = small_net()
+    history = train.fit(model, easy, val=easy, epochs=3, batch_size=50, progress=False)
+    assert train.evaluate(model, easy) > 0.95
+    assert len(history.loss) == len(history.val_accuracy) == len(history.seconds) == 3
+    assert history.loss[-1] < history.loss[0]
+    assert not history.interrupted
+    assert not model.training
+
+
+def test_the_same_seed_gives_the_same_weights(easy):
+    models = [small_net(), small_net()]
+    for model in models:
+        train.fit(model, easy, epochs=1, seed=7, progress=False)
+    for mine, theirs in zip(*(model.state_dict().values() for model in models), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_ctrl_c_keeps_the_best_weights_so_far(easy, monkeypatch):
+    model, evaluated = small_net(), []
+
+    def fake_accuracy(model, split):
+        evaluated.append({key: value.clone() for key, value in model.state_dict().items()})
+        if len(evaluated) == 3:
+            raise KeyboardInterrupt
+        return [0.9, 0.8][len(evaluated) - 1]
+
+    monkeypatch.setattr(train, "evaluate", fake_accuracy)
+    history = train.fit(model, easy, val=easy, epochs=5, progress=False)
+    assert history.interrupted
+    assert history.val_accuracy == [0.9, 0.8]
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, evaluated[0][key])
+
+
+def test_the_loss_function_can_be_replaced(easy):
+    seen = []
+
+    def loss_fn(logits, labels):
+        seen.append(logits.dtype)
+        return nn.functional.cross_entropy(logits, labels)
+
+    train.fit(small_net(), easy, epochs=1, loss_fn=loss_fn, progress=False)
+    assert set(seen) == {torch.float32}
+
+
+def test_evaluate_counts_by_hand(easy):
+    always_one = lambda images: torch.tensor([[0.0, 1.0]]).expand(len(images), 2)  # noqa: E731
+    assert train.evaluate(always_one, easy, batch_size=30) == 0.5
+
+
+def test_shift_moves_each_image_by_at_most_so_many_pixels():
+    image = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8)
+    moved = train.shift(image.expand(200, 1, 8, 8), 2)
+    assert moved.shape == (200, 1, 8, 8)
+    assert moved.dtype == torch.uint8
+    centres = set(moved[:, 0, 4, 4].tolist())
+    assert centres == {row * 8 + column for row in range(2, 7) for column in range(2, 7)}
+
+
+def test_mirror_turns_about_half_of_the_images():
+    image = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 4).expand(400, 1, 1, 4)
+    turned = (train.mirror(image)[:, 0, 0, 0] == 3).sum().item()
+    assert 140 < turned < 260
+
+
+def test_erase_blanks_one_square_with_the_mean():
+    images = torch.zeros(5, 1, 16, 16, dtype=torch.uint8)
+    images[:, :, ::2] = 100
+    erased = train.erase(images)
+    assert ((erased == 50).sum((1, 2, 3)) == 16).all()

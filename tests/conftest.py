@@ -2,6 +2,9 @@ import os
 
 import pytest
 
+os.environ["LC_ALL"] = "C.UTF-8"  # English messages, whatever the machine speaks
+os.environ.pop("EDGELAB_LANG", None)
+
 
 @pytest.fixture(scope="session")
 def needs_fashion_mnist():

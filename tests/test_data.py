@@ -28,12 +28,18 @@ def folder(monkeypatch, tmp_path):
     return tmp_path / "data"
 
 
+def answer_downloads(monkeypatch, retrieve):
+    """Let torchvision's downloads be done by `retrieve(url, filename)`, and nothing reach the network."""
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **options: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+
+
 @pytest.fixture
 def no_network(monkeypatch):
-    def refuse(*arguments, **options):
+    def refuse(url, filename):
         raise URLError("no network")
 
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", refuse)
+    answer_downloads(monkeypatch, refuse)
 
 
 def one_sentence(error):
@@ -196,11 +202,11 @@ def test_no_network_and_no_package_says_both_ways(folder, no_network):
 def serve(monkeypatch, files):
     """Let downloads be answered from `files`, a dictionary from file name to bytes."""
 
-    def retrieve(url, filename, *arguments, **options):
+    def retrieve(url, filename):
         with open(filename, "wb") as file:
             file.write(files[url.rsplit("/", 1)[1]])
 
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    answer_downloads(monkeypatch, retrieve)
 
 
 def believe(monkeypatch, files):
@@ -247,12 +253,12 @@ def test_download_with_a_wrong_checksum_leaves_nothing(tiny_fashion, folder, mon
 
 
 def test_ctrl_c_while_downloading_leaves_nothing(folder, monkeypatch):
-    def interrupt(url, filename, *arguments, **options):
+    def interrupt(url, filename):
         with open(filename, "wb") as file:
             file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", interrupt)
+    answer_downloads(monkeypatch, interrupt)
     with pytest.raises(KeyboardInterrupt):
         data.load("fashion-mnist")
     assert list(folder.iterdir()) == []

@@ -192,7 +192,7 @@ def test_a_page_is_served_behind_a_token(tmp_path: Path):
         start_new_session=True,
     )
     try:
-        address = _wait_for_address(server, tmp_path / "log")
+        address = _wait_for_address(server, tmp_path / "log", port)
         with urllib.request.urlopen(address, timeout=30) as page:
             assert page.status == 200
             assert "00_start.ipynb" in page.url
@@ -206,12 +206,13 @@ def test_a_page_is_served_behind_a_token(tmp_path: Path):
         log.close()
 
 
-def _wait_for_address(server: subprocess.Popen, log: Path) -> str:
-    """Return the address with its token, as the server prints it."""
+def _wait_for_address(server: subprocess.Popen, log: Path, port: int) -> str:
+    """Return the address with its token, as the server prints it a moment before it listens."""
     end = time.monotonic() + 60
     while time.monotonic() < end and server.poll() is None:
         found = re.search(r"http://127\.0\.0\.1:\S+token=\w+", log.read_text())
-        if found:
-            return found[0]
+        with socket.socket() as client:
+            if found and client.connect_ex(("127.0.0.1", port)) == 0:
+                return found[0]
         time.sleep(0.1)
     raise AssertionError(f"no server: {log.read_text()}")

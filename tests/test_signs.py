@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edgelab.data import camera, signs
+from edgelab.data.draws import CENTRES, Draws
 from edgelab.errors import EdgelabError
 
 REFERENCE = Path(__file__).parent / "signs_reference.txt"
@@ -78,12 +79,12 @@ def test_night_is_darker_than_day_and_fog_is_flatter(small, condition, darker):
 def test_draws_are_the_generator_s_raw_bits():
     """Philox's first words for key (1, 2), known from NumPy: a changed stream would change every image."""
     raw = np.random.Philox(key=np.array([1, 2], dtype=np.uint64)).random_raw(2).view("<u4")
-    drawn = camera.Draws(np.array([1, 2], dtype=np.uint64)).uniform(0.0, 1.0, 4)
+    drawn = Draws(np.array([1, 2], dtype=np.uint64)).uniform(0.0, 1.0, 4)
     assert drawn.tolist() == [(int(word) >> 8) / 2**24 for word in raw]
 
 
 def test_bell_has_mean_0_and_deviation_1():
-    drawn = camera.Draws(np.array([1, 2], dtype=np.uint64)).bell(100_001)
+    drawn = Draws(np.array([1, 2], dtype=np.uint64)).bell(100_001)
     assert abs(drawn.mean().item()) < 0.01
     assert abs(drawn.std().item() - 1) < 0.01
 
@@ -104,7 +105,7 @@ def test_a_projected_corner_lands_where_trigonometry_says():
     pose = {name: torch.zeros(1) for name in ("x", "y", "roll", "pitch")}
     pose |= {"radius": torch.tensor([0.9]), "yaw": torch.tensor([yaw], dtype=torch.float32)}
     seen = camera.project(template, pose)[0, 3]
-    x = (seen.sum(0) * camera._CENTRES).sum() / seen.sum()
+    x = (seen.sum(0) * CENTRES).sum() / seen.sum()
     assert x.item() == pytest.approx(0.9 * u * np.cos(yaw) / (1 - u * np.sin(yaw) / 4), abs=0.01)
 
 

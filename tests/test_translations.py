@@ -17,7 +17,6 @@ from edgelab.course.translate import (
 )
 
 SOURCE = Path("labs/source/01_x.py")
-ROOT = Path(__file__).parent.parent
 
 
 def messages(*texts: str) -> list[Message]:
@@ -146,9 +145,3 @@ def test_compiling_gives_the_same_bytes(po: Path):
 
 def test_the_package_speaks_spanish_throughout():
     assert [str(problem) for problem in build.catalogue_problems()] == []
-
-
-def test_the_labs_are_built_and_translated():
-    sources = build.sources(ROOT / "labs")
-    assert sources
-    assert [str(problem) for problem in build.check(ROOT / "labs")] == []

@@ -77,7 +77,7 @@ def check_function(answer: Callable, cases: Sequence[Case], *, mistakes: Sequenc
     _must_take(answer, cases[0].args)
     got = []
     for case in cases:  # no comprehension: its frame would show in the traceback of an error in `answer`
-        got.append(answer(*copy.deepcopy(case.args)))  # noqa: PERF401
+        got.append(answer(*copy.deepcopy(case.args)))
     for case, value in zip(cases, got, strict=True):
         wrong = _difference(value, case.expect, case.tolerance)
         if wrong:

@@ -1,71 +1,22 @@
-"""The vehicle camera of the `signs` data set: where a sign stands, what is behind it, what the lens and the night do.
+"""The vehicle camera of the `signs` data set: where a sign stands, what weather, lens and night do to it.
 
 Every function works on a whole batch of pictures, float32 in [0, 1], shape `(N, 3, SIDE, SIDE)`. All chance comes from
-`Draws`, whose bits NumPy guarantees for every version and machine; arithmetic is continuous in them, so that the last
-bit of a sine can move a pixel by one grey level and never by more. A choice ("is there a cloud?") compares the drawn
-bits themselves, never a computed number.
+`Draws`; arithmetic is continuous in what it draws, so that the last bit of a sine can move a pixel by one grey level
+and never by more. A choice ("is there a second sign?") compares the drawn bits themselves, never a computed number.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-SIDE = 32
+from edgelab.data.draws import CENTRES, PIXEL, SIDE, Draws
+from edgelab.data.scenery import backdrop, colours, glow, scene_with_pole
+
 CONDITION_NAMES = ("day", "night", "fog", "motion blur", "noise", "occlusion")
 DAY, NIGHT, FOG, MOTION, NOISE, OCCLUSION = range(len(CONDITION_NAMES))
-
-_CENTRES = (torch.arange(SIDE, dtype=torch.float32) + 0.5) * (2 / SIDE) - 1  # pixel centres, -1 to 1
-_PIXEL = 2 / SIDE
-
-
-class Draws:
-    """Uniform and bell-shaped random tensors from a counter-based generator's raw bits."""
-
-    def __init__(self, key: np.ndarray) -> None:
-        """Start the stream that `key`, two uint64 numbers, stands for."""
-        self._bits = np.random.Philox(key=key)
-
-    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        """Return float32 numbers in `[low, high)` of the given shape."""
-        count = math.prod(shape)
-        words = self._bits.random_raw((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count]
-        unit = (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-        return torch.from_numpy(unit).reshape(shape).mul_(high - low).add_(low)
-
-    def chance(self, probability: float, n: int) -> torch.Tensor:
-        """Return `n` zeros and ones, shape `(n, 1, 1, 1)`; one comes up with `probability`."""
-        return (self.uniform(0.0, 1.0, n, 1, 1, 1) < probability).float()
-
-    def choice(self, count: int, n: int) -> torch.Tensor:
-        """Return `n` int64 numbers from 0 to `count - 1`."""
-        return torch.from_numpy(((self._bits.random_raw(n) >> np.uint64(32)) % np.uint64(count)).astype(np.int64))
-
-    def bell(self, *shape: int) -> torch.Tensor:
-        """Return bell-shaped numbers of mean 0 and deviation 1: the sum of four bytes, within 3.5 deviations."""
-        count = math.prod(shape)
-        raw = self._bits.random_raw((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count]
-        pairs = (raw & np.uint32(0x00FF00FF)) + (raw >> np.uint32(8) & np.uint32(0x00FF00FF))  # two sums a word
-        total = (pairs & np.uint32(0xFFFF)) + (pairs >> np.uint32(16))
-        return torch.from_numpy(total.astype(np.float32)).sub_(510.0).div_(147.8).reshape(shape)
-
-    def field(self, n: int, grid: int, *, channels: int = 1) -> torch.Tensor:
-        """Return smooth noise in about [-1, 1], shape `(n, channels, SIDE, SIDE)`, with `grid` bumps a side."""
-        if grid == SIDE:
-            return self.uniform(-1, 1, n, channels, SIDE, SIDE)
-        spread = _bicubic(grid)
-        return spread @ self.uniform(-1, 1, n, channels, grid, grid) @ spread.T
-
-
-@functools.cache
-def _bicubic(grid: int) -> torch.Tensor:
-    """Return the matrix that stretches `grid` numbers to SIDE, shape `(SIDE, grid)`."""
-    rows = F.interpolate(torch.eye(grid).reshape(grid, 1, grid, 1), size=(SIDE, 1), mode="bicubic")
-    return rows.reshape(grid, SIDE).T.contiguous()
 
 
 def photograph(templates: torch.Tensor, conditions: torch.Tensor, draws: Draws) -> torch.Tensor:
@@ -175,119 +126,8 @@ def weather_sign(colour: torch.Tensor, alpha: torch.Tensor, draws: Draws) -> tor
     colour = colour * draws.uniform(0.86, 1.12, n, 3, 1, 1)
     dirt = 1 + 0.16 * draws.field(n, 5) * draws.uniform(0, 1, n, 1, 1, 1) + 0.05 * draws.field(n, 16)
     slope = draws.uniform(-0.22, 0.22, n, 2, 1, 1)
-    light = 1 + slope[:, :1] * _CENTRES.reshape(1, 1, 1, -1) + slope[:, 1:] * _CENTRES.reshape(1, 1, -1, 1)
+    light = 1 + slope[:, :1] * CENTRES.reshape(1, 1, 1, -1) + slope[:, 1:] * CENTRES.reshape(1, 1, -1, 1)
     return colour * dirt * light * draws.uniform(0.5, 1.08, n, 1, 1, 1)
-
-
-def soft_box(draws: Draws, n: int, *, width: tuple[float, float], height: tuple[float, float]) -> torch.Tensor:
-    """Return the mask of one box at a random place per picture, its edge a pixel soft, `(n, 1, SIDE, SIDE)`."""
-    x = _CENTRES.reshape(1, 1, 1, -1) - draws.uniform(-1, 1, n, 1, 1, 1)
-    y = _CENTRES.reshape(1, 1, -1, 1) - draws.uniform(-1, 1, n, 1, 1, 1)
-    turn = draws.uniform(-0.25, 0.25, n, 1, 1, 1)
-    x, y = x + turn * y, y - turn * x
-    half_w, half_h = draws.uniform(*width, n, 1, 1, 1), draws.uniform(*height, n, 1, 1, 1)
-    edge = 0.35 * _PIXEL
-    return torch.sigmoid((half_w - x.abs()) / edge) * torch.sigmoid((half_h - y.abs()) / edge)
-
-
-def colours(draws: Draws, n: int, *ranges: tuple[float, float]) -> torch.Tensor:
-    """Return one colour per picture, each of red, green and blue drawn from its range, `(n, 3, 1, 1)`."""
-    return torch.cat([draws.uniform(low, high, n, 1, 1, 1) for low, high in ranges], dim=1)
-
-
-def trees(sky: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Return foliage with light and shade, and some of the sky shining through."""
-    n = len(sky)
-    leaves = 0.45 * draws.field(n, 6) + 0.45 * draws.field(n, 14) + 0.4 * draws.field(n, SIDE)
-    green = colours(draws, n, (0.13, 0.36), (0.22, 0.44), (0.05, 0.20)) * (1 + 0.9 * leaves)
-    return green + 0.5 * (sky - green) * torch.sigmoid(9 * (draws.field(n, 10) - 0.55))
-
-
-def houses(sky: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Return a wall with rows of windows, its horizontals slanting as they do in perspective."""
-    n = len(sky)
-    x, y = _CENTRES.reshape(1, 1, 1, -1), _CENTRES.reshape(1, 1, -1, 1)
-    wall = draws.uniform(0.28, 0.82, n, 1, 1, 1) * colours(draws, n, (0.95, 1.15), (0.82, 1.02), (0.68, 1.0))
-    wall = wall * (1 + 0.08 * draws.field(n, SIDE))
-    slant = draws.uniform(-0.3, 0.3, n, 1, 1, 1)
-    across = torch.cos((x + draws.uniform(0, 1, n, 1, 1, 1)) * draws.uniform(7, 17, n, 1, 1, 1))
-    upward = torch.cos((y + slant * x + draws.uniform(0, 1, n, 1, 1, 1)) * draws.uniform(7, 15, n, 1, 1, 1))
-    windows = torch.sigmoid(7 * (across + 0.1)) * torch.sigmoid(7 * (upward + 0.1))
-    glass = (
-        draws.uniform(0.1, 0.6, n, 1, 1, 1)
-        * colours(draws, n, (0.75, 1.0), (0.85, 1.05), (0.9, 1.2))
-        * (1 + 0.3 * draws.field(n, 8))
-    )
-    return wall + windows * (glass - wall)
-
-
-def hills(sky: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Return dry ground and grass."""
-    n = len(sky)
-    ground = colours(draws, n, (0.30, 0.62), (0.30, 0.56), (0.18, 0.42))
-    return ground * (1 + 0.3 * draws.field(n, 5) + 0.22 * draws.field(n, 20))
-
-
-def backdrop(n: int, draws: Draws) -> torch.Tensor:
-    """Return what is behind the signs: sky over trees, houses or hills, over a road, with clutter."""
-    x, y = _CENTRES.reshape(1, 1, 1, -1), _CENTRES.reshape(1, 1, -1, 1)
-    height = (y + 1) / 2
-    blue = colours(draws, n, (0.30, 0.62), (0.48, 0.76), (0.70, 0.98))
-    pale = colours(draws, n, (0.70, 0.95), (0.74, 0.96), (0.76, 0.98))
-        colours(draws, n, (0.30, 0.62), (0.48, 0.76), (0.70, 0.98)),
-        colours(draws, n, (0.70, 0.95), (0.74, 0.96), (0.76, 0.98)),
-    )
-    overcast = draws.uniform(0, 1, n, 1, 1, 1)
-    sky = (blue * (1 - overcast) + pale * overcast) * (1 - height) + pale * height
-    sky = sky + (1 - sky) * (draws.field(n, 4) * 0.35 + draws.field(n, 8) * 0.15).clamp(min=0)
-
-    kind = draws.choice(3, n)
-    middle = torch.empty_like(sky)
-    for number, paint in enumerate((trees, houses, hills)):
-        chosen = torch.nonzero(kind == number).reshape(-1)
-        middle[chosen] = paint(sky[chosen], draws)
-    leafy = (kind == 0).float().reshape(n, 1, 1, 1)
-
-    skyline = draws.uniform(-1.5, 0.9, n, 1, 1, 1) + draws.uniform(-0.5, 0.5, n, 1, 1, 1) * x
-    skyline = skyline + 0.35 * draws.field(n, 7)[:, :, :1] * (0.15 + 0.85 * leafy)
-    below = torch.sigmoid((y - skyline) / (0.6 * _PIXEL))
-    scene = sky * (1 - below) + middle * below
-
-    asphalt = draws.uniform(0.22, 0.5, n, 1, 1, 1) * colours(draws, n, (0.95, 1.05), (0.95, 1.05), (0.97, 1.1))
-    asphalt = asphalt * (1 + 0.12 * draws.field(n, SIDE))
-    kerb = draws.uniform(0.3, 2.2, n, 1, 1, 1) + draws.uniform(-0.6, 0.6, n, 1, 1, 1) * x
-    road = torch.sigmoid((y - kerb) / (0.5 * _PIXEL))
-    scene = scene * (1 - road) + asphalt * road
-
-    for _ in range(3):
-        mask = soft_box(draws, n, width=(0.03, 0.30), height=(0.05, 0.45)) * draws.chance(0.5, n)
-        vivid = draws.uniform(0, 1, n, 1, 1, 1)
-        paint = draws.uniform(0.1, 0.9, n, 3, 1, 1) * vivid + draws.uniform(0.1, 0.9, n, 1, 1, 1) * (1 - vivid)
-        scene = scene * (1 - mask) + paint * (1 + 0.1 * draws.field(n, 12)) * mask
-    wire = soft_box(draws, n, width=(0.02, 0.05), height=(0.8, 2.0)) * draws.chance(0.35, n)
-    scene = scene * (1 - wire) + draws.uniform(0.1, 0.55, n, 1, 1, 1) * wire
-    sunny = draws.uniform(0.55, 1.12, n, 1, 1, 1)
-    return scene.clamp(0.02, 1) * sunny
-
-
-def scene_with_pole(scene: torch.Tensor, pose: dict[str, torch.Tensor], draws: Draws) -> torch.Tensor:
-    """Return the scene with the grey pole that holds the sign, in three pictures of four."""
-    n = len(scene)
-    x, y = _CENTRES.reshape(1, 1, 1, -1), _CENTRES.reshape(1, 1, -1, 1)
-    lean = x - pose["x"].reshape(n, 1, 1, 1) + torch.sin(pose["roll"]).reshape(n, 1, 1, 1) * y
-    half = draws.uniform(0.04, 0.09, n, 1, 1, 1)
-    under = torch.sigmoid((y - pose["y"].reshape(n, 1, 1, 1)) / _PIXEL)
-    mask = torch.sigmoid((half - lean.abs()) / (0.35 * _PIXEL)) * under * draws.chance(0.75, n)
-    metal = draws.uniform(0.25, 0.75, n, 1, 1, 1) * (1 + 0.35 * (lean / half).clamp(-1, 1))
-    return scene * (1 - mask) + metal * mask
-
-
-def glow(draws: Draws, n: int, *, size: tuple[float, float], reach: float) -> torch.Tensor:
-    """Return a round light that fades outwards, 1 in its centre, `(n, 1, SIDE, SIDE)`."""
-    x = _CENTRES.reshape(1, 1, 1, -1) - draws.uniform(-reach, reach, n, 1, 1, 1)
-    y = _CENTRES.reshape(1, 1, -1, 1) - draws.uniform(-reach, reach, n, 1, 1, 1)
-    width = draws.uniform(*size, n, 1, 1, 1)
-    return torch.exp(-(x * x + y * y) / (width * width))
 
 
 def at_night(scene: torch.Tensor, sign: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
@@ -310,7 +150,7 @@ def occlude(picture: torch.Tensor, pose: dict[str, torch.Tensor], draws: Draws) 
     """Return the pictures with leaves, a branch or snow over part of the sign."""
     n = len(picture)
     kind = F.one_hot(draws.choice(3, n), 3).float().reshape(n, 3, 1, 1)
-    x, y = _CENTRES.reshape(1, 1, 1, -1), _CENTRES.reshape(1, 1, -1, 1)
+    x, y = CENTRES.reshape(1, 1, 1, -1), CENTRES.reshape(1, 1, -1, 1)
     radius = pose["radius"].reshape(n, 1, 1, 1)
     x, y = (x - pose["x"].reshape(n, 1, 1, 1)) / radius, (y - pose["y"].reshape(n, 1, 1, 1)) / radius
     angle = draws.uniform(0, 2 * math.pi, n, 1, 1, 1)
@@ -357,13 +197,13 @@ def expose(picture: torch.Tensor, conditions: torch.Tensor, draws: Draws) -> tor
 def move_camera(picture: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Return the pictures, smeared along a line 2.5 to 7 pixels long."""
     n, steps = len(picture), 9
-    length = draws.uniform(2.5, 7, n, 1, 1) * _PIXEL
+    length = draws.uniform(2.5, 7, n, 1, 1) * PIXEL
     angle = draws.uniform(-0.6, 0.6, n, 1, 1) + (math.pi / 2) * draws.chance(0.25, n)[..., 0]
     dx, dy = length * torch.cos(angle), length * torch.sin(angle)
     smeared = torch.zeros_like(picture)
     for step in range(steps):
         t = step / (steps - 1) - 0.5
-        x, y = _CENTRES.reshape(1, 1, -1) + t * dx, _CENTRES.reshape(1, -1, 1) + t * dy
+        x, y = CENTRES.reshape(1, 1, -1) + t * dx, CENTRES.reshape(1, -1, 1) + t * dy
         grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
         smeared += F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return smeared / steps
@@ -381,7 +221,7 @@ def through_lens(picture: torch.Tensor, draws: Draws) -> torch.Tensor:
     grey = picture.mean(dim=1, keepdim=True)
     coarse = halve(picture - grey)
     colour = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    distance = _CENTRES.reshape(1, 1, 1, -1) ** 2 + _CENTRES.reshape(1, 1, -1, 1) ** 2
+    distance = CENTRES.reshape(1, 1, 1, -1) ** 2 + CENTRES.reshape(1, 1, -1, 1) ** 2
     return (grey + colour) * (1 - draws.uniform(0, 0.16, n, 1, 1, 1) * distance)
 
 

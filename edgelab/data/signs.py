@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgelab.data import camera
+from edgelab.data import camera, draws, scenery
 from edgelab.data.storage import Dataset, Split, atomic_write, data_dir, make_data_dir
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -46,7 +46,7 @@ def load() -> Dataset:
     path = cache_path()
     arrays = _read(path)
     if arrays is None:
-        arrays = generate()
+        arrays = generate(TRAIN_SIZE, TEST_SIZE)
         _keep(path, arrays)
     train, test = (
         Split(*(torch.from_numpy(arrays[f"{half}_{part}"]) for part in ("images", "labels", "conditions")))
@@ -58,13 +58,14 @@ def load() -> Dataset:
 def cache_path() -> Path:
     """Return where the generated images are kept; the name changes with templates, code, sizes and seed."""
     recipe = hashlib.sha256(repr((CLASSES, TRAIN_SIZE, TEST_SIZE, SEED, _ROUNDS.tolist())).encode())
-    recipe.update(Path(camera.__file__).read_bytes().replace(b"\r\n", b"\n"))
+    for module in (camera, draws, scenery):
+        recipe.update(Path(module.__file__).read_bytes().replace(b"\r\n", b"\n"))
     for file in _TEMPLATES:
         recipe.update((template_dir() / file).read_bytes())
     return data_dir() / f"signs-{recipe.hexdigest()[:12]}.npz"
 
 
-def generate(train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE) -> dict[str, np.ndarray]:
+def generate(train_size: int, test_size: int) -> dict[str, np.ndarray]:
     """Return images (uint8, `(N, 3, 32, 32)`), labels and conditions (int64) of both halves, by name."""
     from tqdm.auto import tqdm
 
@@ -135,7 +136,7 @@ def _batch(templates: torch.Tensor, half: int, start: int, count: int) -> tuple[
     index = torch.arange(count)
     labels = index % len(CLASSES)
     conditions = _ROUNDS[index // len(CLASSES) % len(_ROUNDS)]
-    images = camera.photograph(templates[labels], conditions, camera.Draws(_key(half, start)))
+    images = camera.photograph(templates[labels], conditions, draws.Draws(_key(half, start)))
     return images, labels, conditions
 
 
@@ -144,7 +145,7 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path) as file:
+        with path.open("rb") as stream, np.load(stream) as file:
             arrays = {name: file[name] for name in file.files}
         sizes = {half: len(arrays[f"{half}_images"]) for half in ("train", "test")}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):

@@ -150,18 +150,20 @@ def compare_latency(
     """Return whether the second of two callables is faster than the first: `{"baseline": run, "candidate": run}`.
 
     They run in turns, in blocks of ABBA or BAAB at random, so that whatever else the machine does meets both, and a
-    slow drift cancels within a block. Each turn starts with a call that is not timed: it brings the model's weights
-    back into the caches. A block gives one ratio; `ratio` is their median, and its 95 % interval comes from a
-    bootstrap over runs of neighbouring blocks, which leaves noise that lasts for several blocks together
-    (moving block bootstrap, Künsch 1989). A verdict needs the whole interval beyond `margin`: an interval alone
-    would cry wolf once in 20, and two copies of one model differ a little by their place in memory.
+    slow drift cancels within a block. Each turn starts with a call that is not timed, which brings the weights back
+    into the caches, and counts as its fastest call: what the model takes when nothing interrupts it. A block gives
+    one ratio; `ratio` is their median, and its 95 % interval comes from a bootstrap over stretches of neighbouring
+    blocks, so that noise which outlasts a block stays in it (moving block bootstrap: Künsch, Annals of Statistics
+    17(3), 1989). A verdict needs the whole interval beyond `margin`: an interval alone would cry wolf once in 20,
+    and two copies of one model differ a little by their place in memory. Measuring ends early, after 6 blocks at
+    least, when `max_seconds` have passed.
 
     Raises `EdgelabError` when `runs` does not hold exactly two callables, or `blocks` is below 6.
     """
     if len(runs) != 2:
         raise EdgelabError(_("compare_latency compares exactly two runs; %(n)d were given.") % {"n": len(runs)})
     if blocks < 6:
-        raise EdgelabError(_("blocks must be 6 or more: fewer ratios make no 95 %% interval."))
+        raise EdgelabError(_("blocks must be 6 or more: fewer ratios make no 95 % interval."))
     names = tuple(runs)
     chance = random.Random(0)
     samples: dict[str, list[float]] = {name: [] for name in names}
@@ -175,7 +177,7 @@ def compare_latency(
             for name in (first, second, second, first):
                 turn = _take_turn(runs[name], calls[name])
                 samples[name].extend(turn)
-                logs[name] += math.log(_STAT(turn)) / 2
+                logs[name] += math.log(min(turn)) / 2
             ratios.append(logs[names[0]] - logs[names[1]])
             if len(ratios) >= 6 and time.perf_counter() - start > max_seconds:
                 break
@@ -198,9 +200,9 @@ def compare_latency(
 
 
 def _calls_per_turn(run: Run) -> int:
-    """Return how many timed calls make a turn of 2 ms or more, 3 to 50; it also warms `run` up."""
+    """Return how many timed calls make a turn of 2 ms or more, 5 to 50; it also warms `run` up."""
     typical = min(_time_ms(run) for _count in range(5))
-    return max(3, min(50, math.ceil(2.0 / max(typical, 1e-6))))
+    return max(5, min(50, math.ceil(2.0 / max(typical, 1e-6))))
 
 
 def _take_turn(run: Run, calls: int) -> list[float]:
@@ -246,5 +248,3 @@ def _quiet(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
         if collecting:
             gc.enable()
-import os
-_STAT={"min":min,"median":statistics.median,"q25":lambda t: percentile(t,25)}[os.environ.get("STAT","median")]

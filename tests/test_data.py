@@ -92,11 +92,11 @@ def test_a_given_name_beats_the_environment(tiny_fashion, monkeypatch):
     assert data.load("fashion-mnist").name == "fashion-mnist"
 
 
-def test_normalize_maps_bytes_to_minus_one_to_one():
+def test_a_normalized_pixel_is_exactly_an_int8_code():
     pixels = torch.arange(256, dtype=torch.uint8)
-    expected = torch.linspace(-1, 1, 256)
+    codes = torch.quantize_per_tensor(data.normalize(pixels), 1 / 128, 0, torch.qint8).int_repr()
     assert data.normalize(pixels).dtype == torch.float32
-    assert torch.allclose(data.normalize(pixels), expected, atol=1e-6)
+    assert torch.equal(codes.int(), pixels.int() - 128)
 
 
 def test_available_draws_and_downloads_nothing(folder):

@@ -40,6 +40,17 @@ def test_images_equal_the_stored_reference_within_one_grey_level(small):
     assert np.abs(quarters(small["train_images"][:32]) - np.loadtxt(REFERENCE)).max() <= 1.0
 
 
+def test_a_plainer_processor_draws_the_same_within_one_grey_level(tmp_path):
+    """torch told to use none of the wide instructions of this CPU: sines, sums and products then end differently."""
+    code = "import sys, numpy; from edgelab.data import signs; "
+    code += "numpy.save(sys.argv[1], signs.generate(240, 240)['train_images'])"
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "plain.npy"], env=environment, check=True)
+    plain = np.load(tmp_path / "plain.npy").astype(int)
+    wide = signs.generate(240, 240)["train_images"].astype(int)
+    assert np.abs(plain - wide).max() <= 1
+
+
 def test_images_do_not_depend_on_threads_or_order(small):
     threads = torch.get_num_threads()
     again = signs.generate(240, 240)

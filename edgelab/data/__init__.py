@@ -56,9 +56,11 @@ def available() -> dict[str, Path | None]:
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """Return `images / 127.5 - 1` as float32, so that uint8 0..255 becomes -1..1; the shape stays.
+    """Return `images / 128 - 1` as float32, so that uint8 0..255 fills -1..1; the shape stays.
 
-    >>> normalize(torch.tensor([0, 255], dtype=torch.uint8))
-    tensor([-1.,  1.])
+    Not 127.5: a step of 1/128 has an exact code, `pixel - 128`, in int8 with scale 1/128 and zero point 0.
+
+    >>> normalize(torch.tensor([0, 128, 192], dtype=torch.uint8))
+    tensor([-1.0000,  0.0000,  0.5000])
     """
-    return images.float() / 127.5 - 1
+    return images.float() / 128 - 1

@@ -78,7 +78,7 @@ def generate(train_size: int, test_size: int) -> dict[str, np.ndarray]:
     try:
         torch.set_num_threads(1)
         batches = workers.map(lambda job: _batch(templates, *job), jobs)
-        done = list(tqdm(batches, total=len(jobs), desc=_("Drawing road signs"), delay=2, leave=False))
+        done = list(tqdm(batches, total=len(jobs), desc=_("drawing road signs"), delay=2, leave=False))
     finally:
         workers.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

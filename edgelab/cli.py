@@ -70,14 +70,14 @@ def doctor(as_json: Json = False) -> None:
     """Say whether this computer can run the labs, what will be slow, and how to mend what is missing."""
     import json
 
-    from edgelab.doctor import examine, render
+    from edgelab.doctor import as_dict, examine, render
 
-    findings = examine()
+    report = examine()
     if as_json:
-        print(json.dumps(findings, indent=1))
+        print(json.dumps(as_dict(report), indent=1))
     else:
-        render(findings)
-    raise typer.Exit(0 if findings["ok"] else 1)
+        render(report)
+    raise typer.Exit(0 if report.ok else 1)
 
 
 @app.command()

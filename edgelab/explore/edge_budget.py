@@ -1,21 +1,23 @@
 """Lab 01: a model's appetite against a device's limits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 
 import torch
+from tqdm.auto import tqdm
 
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.i18n import _
-from edgelab.measure import DEVICES, count_macs, count_params, peak_activations, predict_latency
+from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predict_latency
 from edgelab.measure.devices import Device
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
 
 BYTES = {"fp32": 4, "int8": 1}
-WIDTHS = (0.25, 0.5, 0.75, 1.0)
-RESOLUTIONS = (16, 24, 32, 48, 64, 96)
+WIDTHS = (0.25, 0.5, 1.0)
+RESOLUTIONS = (16, 32, 48, 64, 96, 128)
 FAMILIES: dict[str, Callable] = {
     "ResNet": lambda width: resnet(tuple(int(64 * width) * 2**stage for stage in range(3))),
     "MobileNetV1": mobilenet_v1,
@@ -34,31 +36,156 @@ class Appetite:
     energy_mj: float
 
 
-@lru_cache(maxsize=512)
-def _costs(family: str, width: float, resolution: int) -> tuple[int, int, int]:
-    """Return parameters, MACs and float32 peak activation bytes. Counting needs no weights, so none are made."""
-    with torch.device("meta"):
-        model = FAMILIES[family](width).eval()
-        example = torch.empty(1, 3, resolution, resolution)
-    return count_params(model), count_macs(model, example), peak_activations(model, example).bytes
+@dataclass(frozen=True)
+class _Costs:
+    """Parameters, and what grows with the picture: a cost is `per_pixel * pixels + constant`, exactly.
+
+    `macs` is such a pair, `timeline` one for the bytes alive at each step. The resolution must be a multiple of 16, so
+    that no halving rounds.
+    """
+
+    params: int
+    macs: tuple[float, float]
+    timeline: tuple[tuple[float, float], ...]
+
+    def macs_at(self, resolution: int) -> int:
+        return round(self.macs[0] * resolution**2 + self.macs[1])
+
+    def live_bytes_at(self, resolution: int) -> list[int]:
+        return [round(slope * resolution**2 + constant) for slope, constant in self.timeline]
+
+
+@lru_cache
+def _costs(family: str, width: float) -> _Costs:
+    """Count a model of `family` once, at two resolutions."""
+    model = FAMILIES[family](width).eval()
+    small, large = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 32, 32)
+    layers = layer_costs(model, small)
+    convolutions = sum(layer.macs for layer in layers if layer.kind == "Conv2d")
+    rest = sum(layer.macs for layer in layers) - convolutions
+    moments = zip(*(peak_activations(model, image, fused=True).timeline for image in (small, large)), strict=True)
+    lines = []
+    for at_16, at_32 in moments:
+        slope = (at_32.live_bytes - at_16.live_bytes) / (32**2 - 16**2)
+        lines.append((slope, at_16.live_bytes - slope * 16**2))
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return _Costs(params, (convolutions / 16**2, rest), tuple(lines))
+
+
+def _count_all() -> None:
+    """Count every model that a slider can ask for, so that moving one counts nothing."""
+    pairs = [(family, width) for family in FAMILIES for width in WIDTHS]
+    for family, width in tqdm(pairs, desc=_("counting models"), delay=2, leave=False):
+        _costs(family, width)
 
 
 def appetite(family: str, width: float, resolution: int, precision: str, device: Device) -> Appetite:
-    """Return what a model of `family` asks of `device` in `precision` ("fp32" or "int8")."""
-    params, macs, peak = _costs(family, width, resolution)
-    size = BYTES[precision]
-    moved = params * size
+    """Return what a model of `family` asks of `device` in `precision` ("fp32" or "int8").
+
+    Latency is the roofline with every weight fetched once; energy is the device's power for that long.
+    """
+    costs, size = _costs(family, width), BYTES[precision]
+    macs = costs.macs_at(resolution)
+    latency_ms = predict_latency(device, macs, costs.params * size, precision)
     return Appetite(
-        weight_bytes=params * size,
-        peak_bytes=peak * size // 4,
+        weight_bytes=costs.params * size,
+        peak_bytes=max(costs.live_bytes_at(resolution)) * size // 4,
         macs=macs,
-        latency_ms=predict_latency(device, macs, moved, precision),
-        energy_mj=1000 * device.power_w * predict_latency(device, macs, moved, precision) / 1000,
+        latency_ms=latency_ms,
+        energy_mj=device.power_w * latency_ms,
     )
+
+
+def limits(wants: Appetite, device: Device, deadline_ms: float, energy_mj: float) -> list[tuple]:
+    """Return the four limits as (name, wanted, allowed, unit); sizes in KiB."""
+    return [
+        (_("flash"), wants.weight_bytes / 1024, device.flash_bytes / 1024, "KiB"),
+        (_("RAM"), wants.peak_bytes / 1024, device.ram_bytes / 1024, "KiB"),
+        (_("latency"), wants.latency_ms, deadline_ms, "ms"),
+        (_("energy"), wants.energy_mj, energy_mj, "mJ"),
+    ]
+
+
+class _Html:
+    """A table that a notebook shows."""
+
+    def __init__(self, heads: list[str], rows: list[list[str]]):
+        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+        body = "".join(
+            f'<tr><th scope="row" style="text-align: left">{first}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + "</tr>"
+            for first, *cells in rows
+        )
+        self._html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def device_table(devices: Sequence[Device] = DEVICES) -> _Html:
+    """Return the devices with their figures; the source of each stands in its tooltip."""
+    heads = [
+        _("device"),
+        _("processor"),
+        _("flash (KiB)"),
+        _("RAM (KiB)"),
+        _("memory (MB/s)"),
+        _("int8 (million MAC/s)"),
+        _("power (W)"),
+    ]
+    rows = [
+        [
+            escape(device.name),
+            escape(device.cpu),
+            _sourced(device, "flash_bytes", device.flash_bytes / 1024),
+            _sourced(device, "ram_bytes", device.ram_bytes / 1024),
+            _sourced(device, "memory_bandwidth", device.memory_bandwidth / 1e6),
+            _sourced(device, "macs_per_cycle", device.macs_per_s["int8"] / 1e6),
+            _sourced(device, "power_w", device.power_w),
+        ]
+        for device in devices
+    ]
+    return _Html(heads, rows)
+
+
+def _sourced(device: Device, field: str, value: float) -> str:
+    return f'<span title="{escape(device.sources[field])}">{_amount(value)}</span>'
+
+
+def verdict_table(deadline_ms: float, energy_mj: float, devices: Sequence[Device] = DEVICES) -> _Html:
+    """Return which limits the baseline breaks on each device, in float32 at 32 px."""
+    rows = []
+    for device in devices:
+        wants = appetite("ResNet", 1.0, 32, "fp32", device)
+        cells = [
+            f"{'✓' if want <= limit else '✗'} {_amount(want)} / {_amount(limit)} {unit}"
+            for _name, want, limit, unit in limits(wants, device, deadline_ms, energy_mj)
+        ]
+        rows.append([escape(device.name), *cells])
+    return _Html([_("device"), _("flash"), _("RAM"), _("latency"), _("energy")], rows)
+
+
+def radio_table(computing: dict[str, float], images: dict[str, int], decide: Callable) -> _Html:
+    """Return where each image is cheaper, computed here or sent away, by the learner's `decide`, for each radio.
+
+    `computing` holds joules by name, `images` bytes by name. Waking the radio up is not counted.
+    """
+    rows = []
+    for link in LINKS.values():
+        for image, size in images.items():
+            cells = [f"{8000 * size * link.joules_per_bit:.3g}"]
+            for joules in computing.values():
+                place, _joules = decide(joules, size, link.joules_per_bit)
+                cells.append({"edge": _("edge"), "cloud": _("cloud")}.get(place, str(place)))
+            rows.append([f'<span title="{escape(link.source)}">{escape(link.name)}</span>', escape(image), *cells])
+    heads = [_("%(name)s: %(mj).2f mJ") % {"name": name, "mj": 1000 * joules} for name, joules in computing.items()]
+    return _Html([_("radio"), _("picture"), _("to send it (mJ)"), *map(escape, heads)], rows)
 
 
 def budget_explorer() -> Explorer:
     """Return a chart of a model against the limits of a device: choose both, and see which limit breaks."""
+    _count_all()
     controls = {
         "device": choice(_("device"), {device.name: device for device in DEVICES}),
         "family": choice(_("model"), list(FAMILIES)),
@@ -74,16 +201,11 @@ def budget_explorer() -> Explorer:
 def budget_plot(device, family, width, resolution, precision, deadline, energy) -> plots.Picture:
     """Return the share of each limit that the model takes: flash, RAM, ms and mJ, on a logarithmic axis."""
     wants = appetite(family, width, resolution, precision, device)
-    limits = [
-        (_("flash"), wants.weight_bytes, device.flash_bytes, "KiB", 1024),
-        (_("RAM"), wants.peak_bytes, device.ram_bytes, "KiB", 1024),
-        (_("latency"), wants.latency_ms, deadline, "ms", 1),
-        (_("energy"), wants.energy_mj, energy, "mJ", 1),
-    ]
+    rows = limits(wants, device, deadline, energy)[::-1]
     with plots.figure(height=2.6) as fig:
         ax = fig.subplots()
         broken = []
-        for row, (name, want, limit, unit, scale) in enumerate(reversed(limits)):
+        for row, (name, want, limit, unit) in enumerate(rows):
             share = 100 * want / limit
             fits = share <= 100
             if not fits:
@@ -92,10 +214,10 @@ def budget_plot(device, family, width, resolution, precision, deadline, energy) 
                 row, share, color=plots.BLUE if fits else plots.VERMILION, hatch="" if fits else "///", ec=plots.INK
             )
             mark = "✓" if fits else "✗"
-            label = f" {mark} {_amount(want / scale)} / {_amount(limit / scale)} {unit}"
+            label = f" {mark} {_amount(want)} / {_amount(limit)} {unit}"
             ax.text(max(share, 0.12), row, label, va="center")
         ax.axvline(100, color=plots.INK, lw=1.5)
-        ax.set_yticks(range(4), [name for name, *_rest in reversed(limits)])
+        ax.set_yticks(range(4), [name for name, *_rest in rows])
         ax.set(xscale="log", xlim=(0.1, 1e7), xlabel=_("share of the limit (%)"))
         verdict = _("fits") if not broken else _("breaks: %(limits)s") % {"limits": ", ".join(reversed(broken))}
         title = f"{family} {width:g}×, {resolution} px, {precision} → {device.name}: {verdict}"
@@ -105,6 +227,7 @@ def budget_plot(device, family, width, resolution, precision, deadline, energy) 
 
 def memory_explorer() -> Explorer:
     """Return the bytes alive at every step of one inference, beside the bytes of the weights."""
+    _count_all()
     controls = {
         "family": choice(_("model"), list(FAMILIES)),
         "width": slider(_("width"), WIDTHS, 1.0, "×"),
@@ -113,18 +236,12 @@ def memory_explorer() -> Explorer:
     return Explorer(memory_plot, controls)
 
 
-@lru_cache(maxsize=512)
-def _timeline(family: str, width: float, resolution: int):
-    with torch.device("meta"):
-        return peak_activations(FAMILIES[family](width).eval(), torch.empty(1, 3, resolution, resolution))
-
-
 def memory_plot(family: str, width: float, resolution: int) -> plots.Picture:
     """Return the live activations over the execution order, in KiB, with the peak marked."""
-    peak = _timeline(family, width, resolution)
-    live = [step.bytes / 1024 for step in peak.timeline]
+    costs = _costs(family, width)
+    live = [alive / 1024 for alive in costs.live_bytes_at(resolution)]
     where = max(range(len(live)), key=live.__getitem__)
-    weights = 4 * _costs(family, width, resolution)[0] / 1024
+    weights = 4 * costs.params / 1024
     with plots.figure() as fig:
         ax = fig.subplots()
         ax.fill_between(range(len(live)), live, step="mid", color=plots.SKY, alpha=0.6, lw=0)

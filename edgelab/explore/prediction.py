@@ -37,7 +37,7 @@ class Prediction(widgets.VBox):
         shown = widgets.HTML()
 
         def show() -> None:
-            shown.value = self._compare(measured) + (picture._repr_html_() if picture is not None else "")
+            shown.value = self._comparison(measured) + (picture._repr_html_() if picture is not None else "")
 
         if self.value is None:
             text = _("Lock in your prediction above: the measurement then appears here.")
@@ -57,7 +57,7 @@ class Prediction(widgets.VBox):
             show()
         self._waiting.clear()
 
-    def _compare(self, measured: float) -> str:
+    def _comparison(self, measured: float) -> str:
         numbers = {"predicted": self._number(self.value), "measured": self._number(measured)}
         lines = [_("You predicted %(predicted)s. Measured here: %(measured)s.") % numbers]
         if self.value > 0 and measured > 0:

@@ -1,64 +1,26 @@
 """The one table of the course: a row for every model the learner has made, kept in their folder."""
 
-from dataclasses import asdict, dataclass
 from html import escape
 
 import torch
 
 from edgelab import data
 from edgelab.course.folder import edit, read, state_dir
+from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.i18n import _
-from edgelab.measure import (
-    count_macs,
-    count_params,
-    estimate_energy,
-    measure_latency,
-    model_bytes,
-    peak_activation_bytes,
-)
+from edgelab.measure import Row, measure_model
+from edgelab.measure.report import cells, headings
 
 
-@dataclass(frozen=True)
-class Row:
-    """A model, measured on this computer: bytes, MACs, ms, joules (an estimate), and accuracy in [0, 1]."""
+def add(name: str, model: torch.nn.Module, dataset: data.Dataset, *, accuracy: float) -> None:
+    """Measure `model` on one core and keep it as row `name`; a row of that name and data set is replaced.
 
-    dataset: str
-    params: int
-    size_bytes: int
-    macs: int
-    p50_ms: float
-    p95_ms: float
-    peak_bytes: int
-    energy_j: float
-    accuracy: float
-    note: str = ""
-
-
-def add(name: str, model: torch.nn.Module, dataset: data.Dataset, *, accuracy: float, note: str = "") -> None:
-    """Measure `model` on one core and keep it as row `name`; a row of that name and data set is replaced."""
-    image = data.normalize(dataset.test.images[:1])
-
-    @torch.inference_mode()
-    def run():
-        return model(image)
-
-    latency = measure_latency(run, repeats=50, max_seconds=5)
-    macs, size, peak = count_macs(model, image), model_bytes(model), peak_activation_bytes(model, image)
-    row = Row(
-        dataset=dataset.name,
-        params=count_params(model),
-        size_bytes=size,
-        macs=macs,
-        p50_ms=latency.p50_ms,
-        p95_ms=latency.p95_ms,
-        peak_bytes=peak,
-        energy_j=estimate_energy(macs, size),
-        accuracy=accuracy,
-        note=note,
-    )
+    `accuracy` is on the test images of `dataset`, in [0, 1].
+    """
+    row = measure_model(model, data.normalize(dataset.test.images[:1]), accuracy=accuracy)
     with edit(_file()) as state:
-        state[f"{dataset.name}/{name}"] = asdict(row)
+        state[f"{dataset.name}/{name}"] = row.as_dict()
 
 
 def rows(dataset: str) -> dict[str, Row]:
@@ -74,29 +36,14 @@ class Table:
         self._rows = rows
 
     def _repr_html_(self) -> str:
-        heads = (
-            _("model"),
-            _("size (KiB)"),
-            _("MACs (M)"),
-            _("latency p50 (p95) (ms)"),
-            _("peak memory (KiB)"),
-            _("energy, estimated (mJ)"),
-            _("accuracy (%)"),
+        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings())
+        body = "".join(
+            f'<tr><th scope="row" style="text-align: left">{escape(name)}</th>'
+            + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row))
+            + "</tr>"
+            for name, row in self._rows.items()
         )
-        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(self._line, self._rows))}</tbody></table>"
-
-    def _line(self, name: str) -> str:
-        row = self._rows[name]
-        cells = (
-            f"{row.size_bytes / 1024:,.0f}",
-            f"{row.macs / 1e6:,.1f}",
-            f"{row.p50_ms:.2f} ({row.p95_ms:.2f})",
-            f"{row.peak_bytes / 1024:,.0f}",
-            f"{1000 * row.energy_j:.3f}",
-            f"{100 * row.accuracy:.2f}",
-        )
-        return f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {row}" for name, row in self._rows.items())
@@ -110,6 +57,10 @@ def show(dataset: data.Dataset) -> Table:
 def pareto(dataset: data.Dataset) -> plots.Picture:
     """Return accuracy against size for every row, and the front of the models that no other one beats in both."""
     models = rows(dataset.name)
+    if not models:
+        raise EdgelabError(
+            _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset.name}
+        )
     front = pareto_front({name: (row.size_bytes, row.accuracy) for name, row in models.items()})
     with plots.figure() as fig:
         ax = fig.subplots()

@@ -55,7 +55,7 @@ def predict_latency(
 
     Raises `EdgelabError` for a precision that `device` has no figure for.
 
-    >>> round(predict_latency(DEVICES["nucleo-h743zi"], macs=12.5e6, bytes_moved=100e3, precision="int8"), 1)
+    >>> round(predict_latency(DEVICES[3], macs=12.5e6, bytes_moved=100e3, precision="int8"), 1)  # a Cortex-M7
     13.0
     """
     speeds = device.macs_per_s | (dict(device.achieved) if achieved else {})
@@ -73,7 +73,8 @@ def _arithmetic(note: str) -> str:
 
 _M4_TRM = "Arm Cortex-M4 Technical Reference Manual, instruction timing, https://developer.arm.com/documentation/100166"
 _M4_MACS = _arithmetic(
-    "int8 2 (SMLAD: two 16-bit products a cycle, int8 widened first); fp32 0.5 (VMUL 1 cycle + VADD 1 cycle). " + _M4_TRM
+    "int8 2 (SMLAD: two 16-bit products a cycle, int8 widened first); fp32 0.5 (VMUL 1 cycle + VADD 1 cycle). "
+    + _M4_TRM
 )
 _MLPERF_TINY = (
     "C. Banbury et al., 'MLPerf Tiny Benchmark', 2021, reference results on a NUCLEO-L4R5ZI (Cortex-M4, 120 MHz, "
@@ -84,13 +85,33 @@ _XNNPACK = (
     "https://github.com/google/XNNPACK#performance: "
 )
 _SBC_BENCH = "sbc-bench, https://github.com/ThomasKaiser/sbc-bench/blob/master/results/reviews/"
+_NRF = "nRF52840 Product Specification, https://docs.nordicsemi.com/bundle/ps_nrf52840"
+_L4R5 = "STM32L4R5xx datasheet DS12023, https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf"
+_H743 = "STM32H743xI datasheet DS12110, https://www.st.com/resource/en/datasheet/stm32h743vi.pdf"
+_ESP32 = (
+    "ESP32-S3 Series Datasheet, https://www.espressif.com/sites/default/files/documentation/esp32-s3_datasheet_en.pdf"
+)
+_ZERO_2 = (
+    "Raspberry Pi Zero 2 W product brief, "
+    "https://datasheets.raspberrypi.com/rpizero2/raspberry-pi-zero-2-w-product-brief.pdf"
+)
+_PI_4 = "Raspberry Pi 4 Model B product brief, https://datasheets.raspberrypi.com/rpi4/raspberry-pi-4-product-brief.pdf"
+_PI_5 = "Raspberry Pi 5 product brief, https://datasheets.raspberrypi.com/rpi5/raspberry-pi-5-product-brief.pdf"
+_KAISER = (
+    "T. Kaiser, 'A quick look at RPi Zero 2 W', "
+    "https://github.com/ThomasKaiser/Knowledge/blob/master/articles/Quick_Review_of_RPi_Zero_2_W.md"
+)
+_TENSOR = (
+    "A. Frumusanu, 'Google's Tensor inside of Pixel 6', AnandTech, 2021, "
+    "https://www.anandtech.com/show/17032/tensor-soc-performance-efficiency"
+)
 _SD_CARD = (
     "a 32 GB microSD card, as Raspberry Pi recommends for its system, "
     "https://www.raspberrypi.com/documentation/computers/getting-started.html"
 )
 
-_CARDS = {
-    "nano-33-ble": Device(
+DEVICES: tuple[Device, ...] = (
+    Device(
         name="Arduino Nano 33 BLE (nRF52840)",
         cpu="Cortex-M4F, 64 MHz",
         clock_hz=64e6,
@@ -102,19 +123,17 @@ _CARDS = {
         power_w=0.0099,
         achieved={"int8": 12.5e6 / 0.704 * 64 / 120},
         sources={
-            "clock_hz": "nRF52840 Product Specification, https://docs.nordicsemi.com/bundle/ps_nrf52840",
-            "cores": "nRF52840 Product Specification, https://docs.nordicsemi.com/bundle/ps_nrf52840",
+            "clock_hz": _NRF,
+            "cores": _NRF,
             "macs_per_cycle": _M4_MACS,
-            "flash_bytes": "nRF52840 Product Specification, https://docs.nordicsemi.com/bundle/ps_nrf52840",
-            "ram_bytes": "nRF52840 Product Specification, https://docs.nordicsemi.com/bundle/ps_nrf52840",
-            "memory_bandwidth": "theoretical peak: one 32-bit load a cycle, 64 MHz x 4 bytes; "
-            "https://docs.nordicsemi.com/bundle/ps_nrf52840",
-            "power_w": "the chip alone, CPU running from flash with cache and DC/DC: 3.3 mA x 3 V; nRF52840 Product "
-            "Specification, current consumption, https://docs.nordicsemi.com/bundle/ps_nrf52840",
+            "flash_bytes": _NRF,
+            "ram_bytes": _NRF,
+            "memory_bandwidth": "theoretical peak: one 32-bit load a cycle, 64 MHz x 4 bytes; " + _NRF,
+            "power_w": "the chip alone, CPU running from flash with cache and DC/DC: 3.3 mA x 3 V; " + _NRF,
             "achieved": _MLPERF_TINY + "12.5 M / 0.704 s, scaled by the clock, 64 / 120",
         },
     ),
-    "nucleo-l4r5zi": Device(
+    Device(
         name="NUCLEO-L4R5ZI (STM32L4R5)",
         cpu="Cortex-M4F, 120 MHz",
         clock_hz=120e6,
@@ -126,19 +145,17 @@ _CARDS = {
         power_w=120 * 110e-6 * 3.3,
         achieved={"int8": 12.5e6 / 0.704},
         sources={
-            "clock_hz": "STM32L4R5xx datasheet DS12023, https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf",
-            "cores": "STM32L4R5xx datasheet DS12023, https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf",
+            "clock_hz": _L4R5,
+            "cores": _L4R5,
             "macs_per_cycle": _M4_MACS,
-            "flash_bytes": "STM32L4R5xx datasheet DS12023, https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf",
-            "ram_bytes": "STM32L4R5xx datasheet DS12023, https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf",
-            "memory_bandwidth": "theoretical peak: one 32-bit load a cycle, 120 MHz x 4 bytes; "
-            "https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf",
-            "power_w": "run mode, LDO: 110 uA/MHz x 120 MHz x 3.3 V; STM32L4R5xx datasheet DS12023, features, "
-            "https://www.st.com/resource/en/datasheet/stm32l4r5vi.pdf",
+            "flash_bytes": _L4R5,
+            "ram_bytes": _L4R5,
+            "memory_bandwidth": "theoretical peak: one 32-bit load a cycle, 120 MHz x 4 bytes; " + _L4R5,
+            "power_w": "run mode, LDO: 110 uA/MHz x 120 MHz x 3.3 V; " + _L4R5,
             "achieved": _MLPERF_TINY + "12.5 M / 0.704 s",
         },
     ),
-    "esp32-s3": Device(
+    Device(
         name="ESP32-S3-DevKitC-1-N8",
         cpu="2 x Xtensa LX7, 240 MHz, vector instructions",
         clock_hz=240e6,
@@ -150,30 +167,24 @@ _CARDS = {
         power_w=0.0917 * 3.3,
         achieved={"int8": 409_600 / 461_398 * 240e6},
         sources={
-            "clock_hz": "ESP32-S3 datasheet, https://www.espressif.com/sites/default/files/documentation/"
-            "esp32-s3_datasheet_en.pdf",
-            "cores": "ESP32-S3 datasheet, https://www.espressif.com/sites/default/files/documentation/"
-            "esp32-s3_datasheet_en.pdf",
+            "clock_hz": _ESP32,
+            "cores": _ESP32,
             "macs_per_cycle": _arithmetic(
-                "int8 16 (EE.VMULAS.S8: a 128-bit vector a cycle); fp32 1 (MADD.S). ESP32-S3 Technical Reference Manual, "
-                "processor instruction extensions, https://www.espressif.com/sites/default/files/documentation/"
+                "int8 16 (EE.VMULAS.S8: a 128-bit vector a cycle); fp32 1 (MADD.S). ESP32-S3 Technical Reference "
+                "Manual, processor instruction extensions, https://www.espressif.com/sites/default/files/documentation/"
                 "esp32-s3_technical_reference_manual_en.pdf"
             ),
             "flash_bytes": "8 MiB of external quad SPI flash, "
             "https://docs.espressif.com/projects/esp-dev-kits/en/latest/esp32s3/esp32-s3-devkitc-1/",
-            "ram_bytes": "ESP32-S3 datasheet, on-chip SRAM, https://www.espressif.com/sites/default/files/documentation/"
-            "esp32-s3_datasheet_en.pdf",
+            "ram_bytes": "on-chip SRAM: " + _ESP32,
             "memory_bandwidth": "theoretical peak of the on-chip SRAM for one core: 240 MHz x 128 bits; weights in the "
-            "external flash come through a cache at 80 MHz x 4 bits = 40 MB/s; https://www.espressif.com/sites/default/"
-            "files/documentation/esp32-s3_datasheet_en.pdf",
-            "power_w": "both cores running 128-bit loads at 240 MHz, radio off: 91.7 mA x 3.3 V; ESP32-S3 datasheet, "
-            "current consumption in modem-sleep mode, https://www.espressif.com/sites/default/files/documentation/"
-            "esp32-s3_datasheet_en.pdf",
+            "external flash come through a cache at 80 MHz x 4 bits = 40 MB/s; " + _ESP32,
+            "power_w": "both cores running 128-bit loads at 240 MHz, radio off: 91.7 mA x 3.3 V; " + _ESP32,
             "achieved": "one core; ESP-NN README, int8 1x1 convolution, 10 x 10 x 64 to 64 channels: 409,600 MACs in "
             "461,398 ticks of 240 MHz, https://github.com/espressif/esp-nn#performance",
         },
     ),
-    "nucleo-h743zi": Device(
+    Device(
         name="NUCLEO-H743ZI2 (STM32H743)",
         cpu="Cortex-M7, 480 MHz",
         clock_hz=480e6,
@@ -185,24 +196,22 @@ _CARDS = {
         power_w=480 * 275e-6 * 3.3,
         achieved={"int8": 24.7e6 / 2 / 0.0991 * 480 / 216},
         sources={
-            "clock_hz": "STM32H743xI datasheet DS12110, https://www.st.com/resource/en/datasheet/stm32h743vi.pdf",
-            "cores": "STM32H743xI datasheet DS12110, https://www.st.com/resource/en/datasheet/stm32h743vi.pdf",
+            "clock_hz": _H743,
+            "cores": _H743,
             "macs_per_cycle": _arithmetic(
                 "int8 2 (SMLAD: two 16-bit products, one multiplier); fp32 1 (VFMA). Arm Cortex-M7 Technical Reference "
                 "Manual, https://developer.arm.com/documentation/ddi0489"
             ),
-            "flash_bytes": "STM32H743xI datasheet DS12110, https://www.st.com/resource/en/datasheet/stm32h743vi.pdf",
-            "ram_bytes": "in five parts, the largest 512 KiB: STM32H743xI datasheet DS12110, "
-            "https://www.st.com/resource/en/datasheet/stm32h743vi.pdf",
-            "memory_bandwidth": "theoretical peak of the AXI bus: 240 MHz x 64 bits; STM32H743xI datasheet DS12110, "
-            "https://www.st.com/resource/en/datasheet/stm32h743vi.pdf",
+            "flash_bytes": _H743,
+            "ram_bytes": "in several parts, the largest 512 KiB: " + _H743,
+            "memory_bandwidth": "theoretical peak of the AXI bus: 240 MHz x 64 bits; " + _H743,
             "power_w": "run mode, typical: 275 uA/MHz x 480 MHz x 3.3 V; STM32H743/753 product page, "
             "https://www.st.com/en/microcontrollers-microprocessors/stm32h743-753.html",
             "achieved": "L. Lai et al., 'CMSIS-NN', 2018, on a 216 MHz Cortex-M7: a CNN of 24.7 M operations (half as "
             "many MACs) in 99.1 ms, scaled by the clock, 480 / 216, https://arxiv.org/abs/1801.06601",
         },
     ),
-    "pi-zero-2-w": Device(
+    Device(
         name="Raspberry Pi Zero 2 W",
         cpu="4 x Cortex-A53, 1.0 GHz",
         clock_hz=1.0e9,
@@ -214,25 +223,21 @@ _CARDS = {
         power_w=2.33,
         achieved={"fp32": 569e6 / 0.115 * 1.0 / 1.4},
         sources={
-            "clock_hz": "Raspberry Pi Zero 2 W product brief, https://datasheets.raspberrypi.com/rpizero2/"
-            "raspberry-pi-zero-2-w-product-brief.pdf",
-            "cores": "Raspberry Pi Zero 2 W product brief, https://datasheets.raspberrypi.com/rpizero2/"
-            "raspberry-pi-zero-2-w-product-brief.pdf",
+            "clock_hz": _ZERO_2,
+            "cores": _ZERO_2,
             "macs_per_cycle": _arithmetic(
                 "fp32 4 (one 128-bit FMLA a cycle at best); int8 8 (SMLAL, no dot product in Armv8.0). Arm Cortex-A53 "
                 "Technical Reference Manual, https://developer.arm.com/documentation/ddi0500"
             ),
             "flash_bytes": _SD_CARD,
-            "ram_bytes": "Raspberry Pi Zero 2 W product brief, https://datasheets.raspberrypi.com/rpizero2/"
-            "raspberry-pi-zero-2-w-product-brief.pdf",
-            "memory_bandwidth": "measured: memcpy 1295.5 MB/s, read and written; T. Kaiser, 'A quick look at RPi Zero 2 W'"
-            ", https://github.com/ThomasKaiser/Knowledge/blob/master/articles/Quick_Review_of_RPi_Zero_2_W.md",
-            "power_w": "measured at the wall, four cores busy: 2.33 W; T. Kaiser, https://github.com/ThomasKaiser/"
-            "Knowledge/blob/master/articles/Quick_Review_of_RPi_Zero_2_W.md",
-            "achieved": _XNNPACK + "115 ms on a Raspberry Pi 3+ (the same cores at 1.4 GHz), scaled by the clock, 1.0 / 1.4",
+            "ram_bytes": _ZERO_2,
+            "memory_bandwidth": "measured: memcpy 1295.5 MB/s, read and written; " + _KAISER,
+            "power_w": "measured at the wall, four cores busy: 2.33 W; " + _KAISER,
+            "achieved": _XNNPACK
+            + "115 ms on a Raspberry Pi 3+ (the same cores at 1.4 GHz), scaled by the clock, 1.0 / 1.4",
         },
     ),
-    "pi-4": Device(
+    Device(
         name="Raspberry Pi 4 Model B",
         cpu="4 x Cortex-A72, 1.5 GHz",
         clock_hz=1.5e9,
@@ -244,23 +249,21 @@ _CARDS = {
         power_w=6.4,
         achieved={"fp32": 569e6 / 0.075},
         sources={
-            "clock_hz": "Raspberry Pi 4 Model B product brief, https://datasheets.raspberrypi.com/rpi4/"
-            "raspberry-pi-4-product-brief.pdf",
-            "cores": "Raspberry Pi 4 Model B product brief, https://datasheets.raspberrypi.com/rpi4/"
-            "raspberry-pi-4-product-brief.pdf",
+            "clock_hz": _PI_4,
+            "cores": _PI_4,
             "macs_per_cycle": _arithmetic(
                 "fp32 4 (one 128-bit FMLA a cycle); int8 8 (SMLAL, no dot product in Armv8.0). Arm Cortex-A72 Software "
                 "Optimization Guide, https://developer.arm.com/documentation/uan0016"
             ),
             "flash_bytes": _SD_CARD,
-            "ram_bytes": "the 4 GB model, https://datasheets.raspberrypi.com/rpi4/raspberry-pi-4-product-brief.pdf",
+            "ram_bytes": "the 4 GB model: " + _PI_4,
             "memory_bandwidth": "measured: memcpy 2514.6 MB/s, read and written; " + _SBC_BENCH + "RPi-4B-Rev1.1.md",
-            "power_w": "measured, four cores busy: 1280 mA x 5 V; J. Geerling, Raspberry Pi Dramble, power consumption, "
-            "https://www.pidramble.com/wiki/benchmarks/power-consumption",
+            "power_w": "measured, four cores busy: 1280 mA x 5 V; J. Geerling, Raspberry Pi Dramble, power "
+            "consumption, https://www.pidramble.com/wiki/benchmarks/power-consumption",
             "achieved": _XNNPACK + "75 ms (32-bit system)",
         },
     ),
-    "pi-5": Device(
+    Device(
         name="Raspberry Pi 5",
         cpu="4 x Cortex-A76, 2.4 GHz",
         clock_hz=2.4e9,
@@ -271,22 +274,20 @@ _CARDS = {
         memory_bandwidth=2 * 4447.8e6,
         power_w=7.9,
         sources={
-            "clock_hz": "Raspberry Pi 5 product brief, https://datasheets.raspberrypi.com/rpi5/"
-            "raspberry-pi-5-product-brief.pdf",
-            "cores": "Raspberry Pi 5 product brief, https://datasheets.raspberrypi.com/rpi5/"
-            "raspberry-pi-5-product-brief.pdf",
+            "clock_hz": _PI_5,
+            "cores": _PI_5,
             "macs_per_cycle": _arithmetic(
                 "fp32 8 (two 128-bit FMLA a cycle); int8 32 (two SDOT of 16 products). Arm Cortex-A76 Software "
                 "Optimization Guide, https://developer.arm.com/documentation/PJDOC-466751330-7215"
             ),
             "flash_bytes": _SD_CARD,
-            "ram_bytes": "the 4 GB model, https://datasheets.raspberrypi.com/rpi5/raspberry-pi-5-product-brief.pdf",
+            "ram_bytes": "the 4 GB model: " + _PI_5,
             "memory_bandwidth": "measured: memcpy 4447.8 MB/s, read and written; " + _SBC_BENCH + "RPi-5B-Rev1.0.md",
             "power_w": "measured, Geekbench on all cores: 7.9 W; sbc-reviews issue 21, "
             "https://github.com/geerlingguy/sbc-reviews/issues/21",
         },
     ),
-    "pixel-6": Device(
+    Device(
         name="Google Pixel 6 (Tensor)",
         cpu="2 x Cortex-X1, 2.80 GHz (the large cores of eight)",
         clock_hz=2.80e9,
@@ -297,22 +298,16 @@ _CARDS = {
         memory_bandwidth=51.2e9,
         power_w=3.0,
         sources={
-            "clock_hz": "AnandTech, 'Google's Tensor inside of Pixel 6', 2021, "
-            "https://www.anandtech.com/show/17032/tensor-soc-performance-efficiency",
-            "cores": "AnandTech, 'Google's Tensor inside of Pixel 6', 2021, "
-            "https://www.anandtech.com/show/17032/tensor-soc-performance-efficiency",
+            "clock_hz": _TENSOR,
+            "cores": _TENSOR,
             "macs_per_cycle": _arithmetic(
-                "fp32 16 (four 128-bit FMLA a cycle); int8 64 (four SDOT of 16 products). Arm Cortex-X1 Software "
-                "Optimization Guide, https://developer.arm.com/documentation/PJDOC-466751330-13748"
+                "fp32 16 (four 128-bit FMLA a cycle); int8 64 (four SDOT of 16 products). AnandTech, "
+                "'Arm's New Cortex-A78 and Cortex-X1', 2020, https://www.anandtech.com/show/15813"
             ),
             "flash_bytes": "Pixel 6 tech specs, the smaller model, https://support.google.com/pixelphone/answer/7158570",
             "ram_bytes": "Pixel 6 tech specs, https://support.google.com/pixelphone/answer/7158570",
-            "memory_bandwidth": "theoretical peak of LPDDR5: 4 x 16 bits x 6400 MT/s; AnandTech, "
-            "https://www.anandtech.com/show/17032/tensor-soc-performance-efficiency",
-            "power_w": "estimate: about what a phone's case sheds for long without growing hot; AnandTech, sustained "
-            "load, https://www.anandtech.com/show/17032/tensor-soc-performance-efficiency",
+            "memory_bandwidth": "theoretical peak of LPDDR5: 4 x 16 bits x 6400 MT/s; " + _TENSOR,
+            "power_w": "estimate: about what a phone's case sheds for long without growing hot; " + _TENSOR,
         },
     ),
-}
-
-DEVICES: Mapping[str, Device] = MappingProxyType(_CARDS)
+)

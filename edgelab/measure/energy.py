@@ -32,8 +32,8 @@ OPERATION_PJ = {
     "fp32 mul": 3.7,
 }
 
-# Picojoules per access of 64 bits, Horowitz 2014. He gives DRAM as 1.3 to 2.6 nJ: this is the middle.
-MEMORY_PJ_PER_64_BITS = {"cache 8 KiB": 10.0, "cache 32 KiB": 20.0, "cache 1 MiB": 100.0, "dram": 1950.0}
+# Picojoules per access of 64 bits, Horowitz 2014. He gives DRAM as 1.3 to 2.6 nJ: this is the lower end.
+MEMORY_PJ_PER_64_BITS = {"cache 8 KiB": 10.0, "cache 32 KiB": 20.0, "cache 1 MiB": 100.0, "dram": 1300.0}
 
 # Picojoules per MAC: one multiplication and one addition. Products of int8 are summed in 32 bits, as all kernels do.
 MAC_PJ = {
@@ -49,19 +49,6 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
-class Energy:
-    """Estimated energy of one inference in joules: the arithmetic, and the traffic to memory."""
-
-    compute_j: float
-    memory_j: float
-
-    @property
-    def total_j(self) -> float:
-        """Return the sum of both, in joules."""
-        return self.compute_j + self.memory_j
-
-
-@dataclass(frozen=True)
 class MeasuredEnergy:
     """Measured joules per run of the whole processor package, or None and the `reason` why there is no figure."""
 
@@ -73,17 +60,22 @@ class MeasuredEnergy:
 
 @dataclass(frozen=True)
 class Link:
-    """A radio link, sending: power is `base_w + joules_per_bit * bits_per_s`; `tail_j` is spent once per burst.
+    """A radio link, sending at `bits_per_s`: it draws `base_w`, and `marginal_j` more for each bit.
 
-    The tail is what the radio burns before and after a burst, waking up and waiting for more.
+    `tail_j` is spent once per burst: the radio wakes up before it, and waits for more after it.
     """
 
     name: str
     bits_per_s: float
     base_w: float
-    joules_per_bit: float
+    marginal_j: float
     tail_j: float
     source: str
+
+    @property
+    def joules_per_bit(self) -> float:
+        """Return the joules per bit sent, at this throughput, the tail left out."""
+        return self.marginal_j + self.base_w / self.bits_per_s
 
 
 _HUANG = (
@@ -96,7 +88,7 @@ LINKS = {
         name="Bluetooth Low Energy",
         bits_per_s=702.8e3,
         base_w=8.1e-3 * 3.0,
-        joules_per_bit=0.0,
+        marginal_j=0.0,
         tail_j=0.0,
         source=(
             "Nordic nRF52840 Product Specification, current consumption, compounded: CPU running and radio sending at "
@@ -110,7 +102,7 @@ LINKS = {
         name="Wi-Fi",
         bits_per_s=0.94e6,
         base_w=0.13286,
-        joules_per_bit=283.17e-9,
+        marginal_j=283.17e-9,
         tail_j=0.0791 * 0.1244 + 0.2381 * 0.1193,
         source=_HUANG
         + "power 132.86 mW + 283.17 mW per Mbit/s sent, median upload 0.94 Mbit/s; wake-up 79.1 ms at 124.4 mW, tail "
@@ -120,7 +112,7 @@ LINKS = {
         name="LTE",
         bits_per_s=5.64e6,
         base_w=1.28804,
-        joules_per_bit=438.39e-9,
+        marginal_j=438.39e-9,
         tail_j=0.2601 * 1.2107 + 11.576 * 1.0600,
         source=_HUANG
         + "power 1288.04 mW + 438.39 mW per Mbit/s sent, median upload 5.64 Mbit/s; wake-up 260.1 ms at 1210.7 mW, "
@@ -129,8 +121,8 @@ LINKS = {
 }
 
 
-def estimate_energy(macs: float, bytes_moved: float = 0, precision: str = "fp32", *, memory: str = "dram") -> Energy:
-    """Return the estimated energy in joules of `macs` multiply-accumulates and `bytes_moved` to and from `memory`.
+def estimate_energy(macs: float, bytes_moved: float = 0, precision: str = "fp32", *, memory: str = "dram") -> float:
+    """Return the estimated joules of `macs` multiply-accumulates and of `bytes_moved` to and from `memory`.
 
     `precision` is a key of `MAC_PJ`, `memory` one of `MEMORY_PJ_PER_64_BITS`. `bytes_moved` is usually the weights
     once plus the activations. Figures: Horowitz, ISSCC 2014 (`HOROWITZ`).
@@ -138,14 +130,14 @@ def estimate_energy(macs: float, bytes_moved: float = 0, precision: str = "fp32"
     Raises `EdgelabError` for an unknown precision or memory.
 
     >>> int8, fp32 = estimate_energy(1e9, precision="int8"), estimate_energy(1e9, precision="fp32")
-    >>> round(fp32.compute_j * 1000, 3), round(fp32.compute_j / int8.compute_j, 1)  # mJ for 1 G MACs; the ratio
+    >>> round(fp32 * 1000, 3), round(fp32 / int8, 1)  # mJ for 1 G MACs; how many times as much as int8
     (4.6, 15.3)
-    >>> round(estimate_energy(0, 4_900_000).memory_j * 1000, 2)  # mJ to fetch 4.9 MB of weights from DRAM
-    1.19
+    >>> round(estimate_energy(0, 4_900_000) * 1000, 2)  # mJ to fetch 4.9 MB of weights from DRAM
+    0.8
     """
     mac_pj = _lookup(MAC_PJ, precision, _("precision"))
     access_pj = _lookup(MEMORY_PJ_PER_64_BITS, memory, _("memory"))
-    return Energy(compute_j=macs * mac_pj * 1e-12, memory_j=bytes_moved / 8 * access_pj * 1e-12)
+    return (macs * mac_pj + bytes_moved / 8 * access_pj) * 1e-12
 
 
 def radio_energy(payload_bytes: float, link: str | Link, *, tail: bool = True) -> float:
@@ -164,7 +156,7 @@ def radio_energy(payload_bytes: float, link: str | Link, *, tail: bool = True) -
     if isinstance(link, str):
         link = _lookup(LINKS, link, _("link"))
     bits = payload_bytes * 8
-    return bits * (link.joules_per_bit + link.base_w / link.bits_per_s) + (link.tail_j if tail else 0.0)
+    return bits * link.joules_per_bit + (link.tail_j if tail else 0.0)
 
 
 def radio_seconds(payload_bytes: float, link: str | Link) -> float:

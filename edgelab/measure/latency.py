@@ -67,7 +67,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Is the second callable faster than the first?
+    """Whether the second of two callables is faster than the first, and how sure that is.
 
     `ratio` is how many times faster the second is (latency of the first over latency of the second), `low` and
     `high` its 95 % interval. `verdict` is "faster" or "slower" (the second, against the first), or "inconclusive"
@@ -94,9 +94,10 @@ class Comparison:
             words |= {"times": f"{1 / self.ratio:.2f}", "low": f"{1 / self.high:.2f}", "high": f"{1 / self.low:.2f}"}
             return _("%(second)s is %(times)s times slower than %(first)s (95 %% interval %(low)s to %(high)s)") % words
         return (
-            _("inconclusive: no difference between %(first)s and %(second)s that this clock can be trusted with")
+            _(
+                "inconclusive: %(second)s may be as fast as %(first)s (ratio %(times)s, 95 %% interval %(low)s to %(high)s)"
+            )
             % words
-            + f" ({self.ratio:.2f}, {self.low:.2f}-{self.high:.2f})"
         )
 
 
@@ -104,13 +105,37 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     """Return the value that `percent` % of the samples stay within, by linear interpolation (as numpy's default).
 
     >>> percentile([1, 2, 3, 4], 50), percentile([5], 95)
-    (2.5, 5)
+    (2.5, 5.0)
     """
     ordered = sorted(samples)
     place = (len(ordered) - 1) * percent / 100
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def ratio_interval(ratios: Sequence[float], *, draws: int = 1000) -> tuple[float, float, float]:
+    """Return the median of `ratios` and its 95 % interval, `(median, low, high)`, by the moving block bootstrap.
+
+    Each draw strings together stretches of neighbouring ratios, about the cube root of their number long, until it
+    has as many as there are, and takes the median; the interval holds the middle 95 % of those medians. The draws
+    are seeded: the same ratios give the same interval.
+
+    >>> ratio_interval([2.0, 2.0, 2.0, 2.0, 9.0, 2.0, 2.0, 2.0])
+    (2.0, 2.0, 2.0)
+    """
+    count = len(ratios)
+    length = max(1, round(count ** (1 / 3)))
+    starts = count - length + 1
+    chance = random.Random(count)
+    medians = []
+    for _draw in range(draws):
+        drawn: list[float] = []
+        while len(drawn) < count:
+            begin = chance.randrange(starts)
+            drawn.extend(ratios[begin : begin + length])
+        medians.append(statistics.median(drawn[:count]))
+    return statistics.median(ratios), percentile(medians, 2.5), percentile(medians, 97.5)
 
 
 def measure_latency(
@@ -155,7 +180,7 @@ def compare_latency(
     one ratio; `ratio` is their median, and its 95 % interval comes from a bootstrap over stretches of neighbouring
     blocks, so that noise which outlasts a block stays in it (moving block bootstrap: Künsch, Annals of Statistics
     17(3), 1989). A verdict needs the whole interval beyond `margin`: an interval alone would cry wolf once in 20,
-    and two copies of one model differ a little by their place in memory. Measuring ends early, after 6 blocks at
+    and two copies of one model differ a little by their place in memory. Measuring ends early, after 12 blocks at
     least, when `max_seconds` have passed.
 
     Raises `EdgelabError` when `runs` does not hold exactly two callables, or `blocks` is below 6.
@@ -178,23 +203,23 @@ def compare_latency(
                 turn = _take_turn(runs[name], calls[name])
                 samples[name].extend(turn)
                 logs[name] += math.log(min(turn)) / 2
-            ratios.append(logs[names[0]] - logs[names[1]])
-            if len(ratios) >= 6 and time.perf_counter() - start > max_seconds:
+            ratios.append(math.exp(logs[names[0]] - logs[names[1]]))
+            if len(ratios) >= 12 and time.perf_counter() - start > max_seconds:
                 break
-    low, high = _bootstrap_interval(ratios, chance)
+    ratio, low, high = ratio_interval(ratios)
     verdict = "inconclusive"
-    if low > math.log(margin):
+    if low > margin:
         verdict = "faster"
-    elif high < -math.log(margin):
+    elif high < 1 / margin:
         verdict = "slower"
     return Comparison(
         names=names,
-        ratio=math.exp(statistics.median(ratios)),
-        low=math.exp(low),
-        high=math.exp(high),
+        ratio=ratio,
+        low=low,
+        high=high,
         verdict=verdict,
         margin=margin,
-        ratios=tuple(math.exp(r) for r in ratios),
+        ratios=tuple(ratios),
         latencies={name: Latency(tuple(times), threads) for name, times in samples.items()},
     )
 
@@ -214,21 +239,6 @@ def _time_ms(run: Run) -> float:
     start = time.perf_counter_ns()
     run()
     return (time.perf_counter_ns() - start) / 1e6
-
-
-def _bootstrap_interval(values: Sequence[float], chance: random.Random, *, draws: int = 1000) -> tuple[float, float]:
-    """Return the 95 % interval of the median of `values`, by the moving block bootstrap."""
-    count = len(values)
-    length = max(1, round(count ** (1 / 3)))
-    starts = range(count - length + 1)
-    medians = []
-    for _draw in range(draws):
-        drawn: list[float] = []
-        while len(drawn) < count:
-            begin = chance.choice(starts)
-            drawn.extend(values[begin : begin + length])
-        medians.append(statistics.median(drawn[:count]))
-    return percentile(medians, 2.5), percentile(medians, 97.5)
 
 
 @contextmanager

@@ -85,9 +85,9 @@ def peak_activations(model: nn.Module, example: torch.Tensor | tuple, *, fused: 
     A tensor lives from the operation that makes it to the last operation that reads it: a residual branch keeps its
     input alive until the addition. The input counts until its last use, the output until the end. Views share the
     memory of what they view, and an in-place operation needs none. Parameters and buffers of the model do not count,
-    nor does scratch memory inside a kernel, nor a second output that nothing reads. With `fused`, batch normalisation and activations write over their
-    input where nothing else reads it, as in a runtime that folds them into the layer before (TensorFlow Lite Micro,
-    ONNX Runtime).
+    nor does scratch memory inside a kernel, nor a second output that nothing reads. With `fused`, batch normalisation
+    and activations write over their input where nothing else reads it, as in a runtime that folds them into the
+    layer before (TensorFlow Lite Micro, ONNX Runtime).
 
     Raises `EdgelabError` when `example` does not fit the model.
     """

@@ -38,6 +38,10 @@ def run_traced(
 
     class _Tell(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+                # Tensors made in inference mode arrive here before torch has taken the operation apart.
+                with self:
+                    return func.decompose(*args, **(kwargs or {}))
             output = func(*args, **(kwargs or {}))
             listener(stack[-1], func, args, kwargs or {}, output)
             return output
@@ -46,9 +50,7 @@ def run_traced(
         cleanup.enter_context(_evaluating(model))
         for name, module in model.named_modules():
             cleanup.callback(module.register_forward_pre_hook(_entering(stack, name)).remove)
-            cleanup.callback(
-                module.register_forward_hook(_leaving(stack, name, on_module), always_call=True).remove
-            )
+            cleanup.callback(module.register_forward_hook(_leaving(stack, name, on_module), always_call=True).remove)
         cleanup.enter_context(torch.inference_mode(False))
         cleanup.enter_context(torch.no_grad())
         cleanup.enter_context(_unfused())
@@ -59,7 +61,10 @@ def run_traced(
             shapes = ", ".join(str(tuple(t.shape)) for t in tree_leaves(inputs) if isinstance(t, torch.Tensor))
             raise EdgelabError(
                 _("The model cannot run on an example of shape %(shapes)s: %(error)s")
-                % {"shapes": shapes or "()", "error": str(error).splitlines()[0] if str(error) else type(error).__name__}
+                % {
+                    "shapes": shapes or "()",
+                    "error": str(error).splitlines()[0] if str(error) else type(error).__name__,
+                }
             ) from error
 
 

@@ -37,7 +37,6 @@ RECIPES = {
     "resnet": Recipe(resnet, {"signs": 16, "fashion-mnist": 6}),
     "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": 20, "fashion-mnist": 10}),
     "mobilenet_v1_025": Recipe(partial(mobilenet_v1, 0.25), {"signs": 20, "fashion-mnist": 5}, _MOBILE),
-    "mobilenet_v2_035": Recipe(partial(mobilenet_v2, 0.35), {"signs": 20, "fashion-mnist": 5}, _MOBILE),
     "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": 20, "fashion-mnist": 5}, _MOBILE),
 }
 

@@ -70,7 +70,7 @@ image = data.normalize(dataset.test.images[:1])  # one picture: float32 in [-1, 
 print(f"{count_params(baseline):,} parameters")
 print(f"{count_macs(baseline, image):,} multiply-accumulates (MACs) for one picture")
 #> 1,229,136 parameters
-#> @MACS@ multiply-accumulates (MACs) for one picture
+#> 194,711,552 multiply-accumulates (MACs) for one picture
 
 # %% [markdown]
 # A *multiply-accumulate* (MAC) is one multiplication whose product is added to a sum. Convolutions and matrix products

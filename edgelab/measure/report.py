@@ -1,0 +1,133 @@
+"""One row of the course's table: everything there is to measure about a model, and the table as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from edgelab.i18n import _
+from edgelab.measure.counts import count_macs, count_params, model_bytes, saved_bytes
+from edgelab.measure.energy import estimate_energy
+from edgelab.measure.latency import measure_latency
+from edgelab.measure.memory import peak_activation_bytes
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model measured on this computer: bytes, MACs of one inference, ms, joules (an estimate), accuracy in [0, 1].
+
+    `size_bytes` is the model on disk; `accuracy` is None where it was not asked for.
+    """
+
+    params: int
+    size_bytes: int
+    macs: int
+    p50_ms: float
+    p95_ms: float
+    threads: int
+    peak_bytes: int
+    energy_j: float
+    accuracy: float | None = None
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the row as plain numbers, for JSON."""
+        return asdict(self)
+
+
+def measure_model(
+    model: nn.Module,
+    example: torch.Tensor | tuple,
+    *,
+    run: Callable[[], object] | None = None,
+    threads: int = 1,
+    accuracy: float | None = None,
+) -> Row:
+    """Return the row of `model` for one inference on `example`.
+
+    The latency is that of `run()`, such as a session of another runtime, else of the model itself in evaluation mode.
+    The peak is that of a runtime which does batch normalisation and activations in place; the energy is the estimate
+    for float32 with every weight fetched from DRAM once.
+
+    Raises `EdgelabError` when `example` does not fit the model.
+    """
+    macs = count_macs(model, example)
+    latency = measure_latency(run or _inference(model, example), threads=threads)
+    return Row(
+        params=count_params(model),
+        size_bytes=saved_bytes(model),
+        macs=macs,
+        p50_ms=latency.p50_ms,
+        p95_ms=latency.p95_ms,
+        threads=threads,
+        peak_bytes=peak_activation_bytes(model, example, fused=True),
+        energy_j=estimate_energy(macs, model_bytes(model)),
+        accuracy=accuracy,
+    )
+
+
+def format_markdown(rows: Mapping[str, Row]) -> str:
+    """Return the rows as a Markdown table, a line for each model."""
+    lines = [headings(), ["---", *["---:"] * (len(headings()) - 1)]]
+    lines += [[name, *cells(row)] for name, row in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rich_table(rows: Mapping[str, Row]) -> Table:
+    """Return the rows as a table for the terminal."""
+    from rich.table import Table
+
+    first, *others = headings()
+    table = Table(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *cells(row))
+    return table
+
+
+def headings() -> list[str]:
+    """Return the table's column headings, in the learner's language: the model, then one for each of `cells`."""
+    """Return the heading of every column, the model's name first, with its unit."""
+    return [
+        _("model"),
+        _("parameters"),
+        _("size (KiB)"),
+        _("MACs (M)"),
+        _("latency p50 (p95) (ms)"),
+        _("peak memory (KiB)"),
+        _("energy, estimated (mJ)"),
+        _("accuracy (%)"),
+    ]
+
+
+def cells(row: Row) -> list[str]:
+    """Return the row's figures as text, in the units of `headings`."""
+    """Return a row as text, a cell for every column but the first."""
+    return [
+        f"{row.params:,}",
+        f"{row.size_bytes / 1024:,.0f}",
+        f"{row.macs / 1e6:,.1f}",
+        f"{row.p50_ms:.2f} ({row.p95_ms:.2f})",
+        f"{row.peak_bytes / 1024:,.0f}",
+        f"{1000 * row.energy_j:.3f}",
+        "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
+    ]
+
+
+def _inference(model: nn.Module, example: torch.Tensor | tuple) -> Callable[[], object]:
+    import torch
+
+    inputs = example if isinstance(example, tuple) else (example,)
+    model.eval()
+
+    def run() -> object:
+        with torch.inference_mode():
+            return model(*inputs)
+
+    return run

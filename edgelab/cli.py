@@ -82,13 +82,32 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def measure(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="A name from the zoo, or a .onnx file.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models of the zoo, such as resnet.")],
+    dataset: Annotated[str, typer.Option(help="What they were trained on; what the labs use by default.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="Threads to measure the latency with.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy."""
-    from edgelab.measure import report
+    import json
 
-    report.main(models, as_json=as_json)
+    from rich.console import Console
+
+    from edgelab import data
+    from edgelab.measure import measure_model, rich_table
+    from edgelab.models import load_pretrained
+    from edgelab.train import evaluate
+
+    loaded = data.load(dataset or None)
+    networks = {name: load_pretrained(name, loaded.name) for name in models}
+    image = data.normalize(loaded.test.images[:1])
+    rows = {
+        name: measure_model(network, image, threads=threads, accuracy=evaluate(network, loaded.test))
+        for name, network in networks.items()
+    }
+    if as_json:
+        print(json.dumps({"dataset": loaded.name, "models": {name: row.as_dict() for name, row in rows.items()}}))
+    else:
+        Console().print(rich_table(rows))
 
 
 @app.command()

@@ -44,7 +44,9 @@ def fit(model, train, *, val=None, **options):
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=run.lr, momentum=0.9, nesterov=True, weight_decay=run.weight_decay)
     steps = -(-len(train) // run.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=run.epochs * steps, pct_start=0.25)
+    total = max(4, run.epochs * steps)  # with fewer, there is no step between the ends of the warm-up to divide by
+    warmup = max(0.25, 2 / total)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=total, pct_start=warmup)
     history, best, start = History(), None, time.perf_counter()
     bar = tqdm(total=run.epochs * steps, desc=_("training"), unit=_("batch"), disable=not run.progress, delay=2)
     try:

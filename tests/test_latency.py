@@ -118,7 +118,7 @@ def test_two_copies_of_a_model_are_inconclusive_in_19_of_20_trials():
         torch.manual_seed(seed)
         model = small_resnet()
         twins = {"model": inference(model), "twin": inference(copy.deepcopy(model))}
-        verdicts.append(compare_latency(twins, max_seconds=0.7).verdict)
+        verdicts.append(compare_latency(twins, max_seconds=0.5).verdict)
     assert verdicts.count("inconclusive") >= 19, verdicts
 
 

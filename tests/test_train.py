@@ -38,6 +38,11 @@ def test_the_same_seed_gives_the_same_weights(easy):
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("batch_size", [400, 200, 150, 100])
+def test_the_shortest_runs_have_a_schedule_too(easy, batch_size):
+    assert len(train.fit(small_net(), easy, epochs=1, batch_size=batch_size, progress=False).loss) == 1
+
+
 def test_ctrl_c_keeps_the_best_weights_so_far(easy, monkeypatch):
     model, evaluated = small_net(), []
 

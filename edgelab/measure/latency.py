@@ -93,12 +93,8 @@ class Comparison:
         if self.verdict == "slower":
             words |= {"times": f"{1 / self.ratio:.2f}", "low": f"{1 / self.high:.2f}", "high": f"{1 / self.low:.2f}"}
             return _("%(second)s is %(times)s times slower than %(first)s (95 %% interval %(low)s to %(high)s)") % words
-        return (
-            _(
-                "inconclusive: %(second)s may be as fast as %(first)s (ratio %(times)s, 95 %% interval %(low)s to %(high)s)"
-            )
-            % words
-        )
+        text = _("inconclusive: %(second)s against %(first)s, ratio %(times)s (95 %% interval %(low)s to %(high)s)")
+        return text % words
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:

@@ -56,8 +56,11 @@ def measure_model(
 
     Raises `EdgelabError` when `example` does not fit the model.
     """
+    from edgelab.measure.trace import evaluating
+
     macs = count_macs(model, example)
-    latency = measure_latency(run or _inference(model, example), threads=threads)
+    with evaluating(model):
+        latency = measure_latency(run or _inference(model, example), threads=threads)
     return Row(
         params=count_params(model),
         size_bytes=saved_bytes(model),
@@ -124,7 +127,6 @@ def _inference(model: nn.Module, example: torch.Tensor | tuple) -> Callable[[], 
     import torch
 
     inputs = example if isinstance(example, tuple) else (example,)
-    model.eval()
 
     def run() -> object:
         with torch.inference_mode():

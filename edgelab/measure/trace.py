@@ -47,7 +47,7 @@ def run_traced(
             return output
 
     with ExitStack() as cleanup:
-        cleanup.enter_context(_evaluating(model))
+        cleanup.enter_context(evaluating(model))
         for name, module in model.named_modules():
             cleanup.callback(module.register_forward_pre_hook(_entering(stack, name)).remove)
             cleanup.callback(module.register_forward_hook(_leaving(stack, name, on_module), always_call=True).remove)
@@ -90,7 +90,7 @@ def _leaving(stack: list[str], name: str, on_module: Callable | None) -> Callabl
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module in evaluation mode, and each back in its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

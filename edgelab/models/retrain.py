@@ -20,7 +20,7 @@ VAL_IMAGES = 1000
 AUGMENT = {"signs": (shift, erase), "fashion-mnist": (shift, mirror)}
 
 
-def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
+def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     """Train a model of the zoo by its recipe; write the checkpoint and its manifest entry; return the entry.
 
     The last `VAL_IMAGES` training images choose the epoch; the test images are looked at once, at the end.
@@ -28,17 +28,16 @@ def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
     recipe, loaded = RECIPES[name], data.load(dataset)
     torch.manual_seed(seed)
     model = recipe.build(**SHAPES[dataset])
-    options = {"epochs": epochs or recipe.epochs[dataset], **recipe.options}
+    cycles, options = cycles or recipe.cycles[dataset], {"lr": 0.1, **recipe.options}
     train = data.Split(loaded.train.images[:-VAL_IMAGES], loaded.train.labels[:-VAL_IMAGES])
     val = data.Split(loaded.train.images[-VAL_IMAGES:], loaded.train.labels[-VAL_IMAGES:])
-    history = fit(
-        model,
-        train,
-        val=val,
-        seed=seed,
-        augment=lambda images: reduce(lambda batch, step: step(batch), AUGMENT[dataset], images),
-        **options,
-    )
+    seconds = 0.0
+    for cycle, epochs in enumerate(cycles):
+        options["lr"] /= 1 if cycle == 0 else 2
+        history = fit(model, train, val=val, epochs=epochs, seed=seed + cycle, augment=_augmented(dataset), **options)
+        seconds += history.seconds[-1]
+        if history.interrupted:
+            raise KeyboardInterrupt
     file = f"{name}-{dataset}.safetensors"
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     _write(folder / file, lambda path: save_file(weights, path))
@@ -46,8 +45,9 @@ def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
         "file": file,
         "accuracy": round(evaluate(model, loaded.test), 4),
         "seed": seed,
-        "recipe": {**options, "batch_size": 128, "augment": [step.__name__ for step in AUGMENT[dataset]]},
-        "seconds": round(history.seconds[-1]),
+        "cycles": list(cycles),
+        "recipe": {"lr": 0.1, **recipe.options, "augment": [step.__name__ for step in AUGMENT[dataset]]},
+        "seconds": round(seconds),
         "sha256": sha256(folder / file),
     }
     path = folder / "manifest.json"
@@ -55,6 +55,10 @@ def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
     entries = dict(sorted({**entries, f"{dataset}/{name}": entry}.items()))
     _write(path, lambda temporary: Path(temporary).write_text(json.dumps(entries, indent=2) + "\n"))
     return entry
+
+
+def _augmented(dataset):
+    return lambda images: reduce(lambda batch, step: step(batch), AUGMENT[dataset], images)
 
 
 def _write(path, write):
@@ -74,14 +78,14 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="Models to train; all of them when none is named.")] = None,
     dataset: Annotated[str, typer.Option(help="signs or fashion-mnist.")] = "signs",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and the augmentation.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's when not given.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="One cycle of so many epochs, instead of the recipe's.")] = None,
     folder: Annotated[Path, typer.Option(help="Where checkpoints and manifest.json are written.")] = CHECKPOINTS,
 ):
     """Train models of the zoo by their recipes and write their checkpoints and manifest."""
     if dataset not in SHAPES or not RECIPES.keys() >= set(names or ()):
         raise typer.BadParameter(f"models are {', '.join(RECIPES)}; data sets are {', '.join(SHAPES)}.")
     for name in names or RECIPES:
-        entry = retrain(name, dataset, seed=seed, epochs=epochs, folder=folder)
+        entry = retrain(name, dataset, seed=seed, cycles=epochs and (epochs,), folder=folder)
         typer.echo(f"{dataset}/{name}: accuracy {entry['accuracy']:.2%}, {entry['seconds']} s")
 
 

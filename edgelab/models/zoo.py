@@ -25,19 +25,23 @@ SHAPES = {"signs": {"in_channels": 3, "num_classes": 16}, "fashion-mnist": {"in_
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is built and trained: `epochs` by data set, the other options as `edgelab.train.fit` takes them."""
+    """How a model is built and trained.
+
+    `cycles` says, by data set, for how many epochs each cycle of the learning rate lasts; every cycle after the first
+    starts from half of the peak before (warm restarts: Loshchilov and Hutter, 2017). `options` go to `train.fit`.
+    """
 
     build: Callable
-    epochs: dict
+    cycles: dict[str, tuple[int, ...]]
     options: dict = field(default_factory=dict)
 
 
 _MOBILE = {"lr": 0.1, "weight_decay": 1e-4}
 RECIPES = {
-    "resnet": Recipe(resnet, {"signs": 16, "fashion-mnist": 6}),
-    "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": 20, "fashion-mnist": 10}),
-    "mobilenet_v1_025": Recipe(partial(mobilenet_v1, 0.25), {"signs": 20, "fashion-mnist": 5}, _MOBILE),
-    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": 20, "fashion-mnist": 5}, _MOBILE),
+    "resnet": Recipe(resnet, {"signs": (16,), "fashion-mnist": (6, 5)}),
+    "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": (16,), "fashion-mnist": (8,)}),
+    "mobilenet_v1_025": Recipe(partial(mobilenet_v1, 0.25), {"signs": (12,), "fashion-mnist": (3,)}, _MOBILE),
+    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": (12,), "fashion-mnist": (3,)}, _MOBILE),
 }
 
 

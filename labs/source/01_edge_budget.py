@@ -164,7 +164,8 @@ for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
 #
 # ## Energy
 #
-# Every operation moves charge. Mark Horowitz measured how much, for a chip made in a 45 nm process (ISSCC 2014, figure 1.1.9):
+# Every operation moves charge. Mark Horowitz published how much, for a chip made in a 45 nm process (ISSCC 2014, figure
+# 1.1.9):
 #
 # | operation | energy (pJ) |
 # | --- | --- |

@@ -1,0 +1,72 @@
+"""A row of the table agrees with the functions that make up its parts, and the table with its rows."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from edgelab.measure import (
+    Row,
+    count_macs,
+    count_params,
+    estimate_energy,
+    format_markdown,
+    measure_model,
+    model_bytes,
+    peak_activation_bytes,
+    rich_table,
+    saved_bytes,
+)
+from edgelab.measure.report import cells, headings
+
+IMAGE = torch.zeros(1, 3, 8, 8)
+ROW = Row(
+    params=1_229_136,
+    size_bytes=4_921_344,
+    macs=194_711_552,
+    p50_ms=3.634,
+    p95_ms=4.2,
+    threads=1,
+    peak_bytes=786_432,
+    energy_j=0.0017,
+    accuracy=0.9731,
+)
+
+
+def test_row_holds_what_each_counter_says():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 4))
+    row = measure_model(model, IMAGE, accuracy=0.5)
+    assert (row.params, row.macs, row.accuracy) == (count_params(model), count_macs(model, IMAGE), 0.5)
+    assert (row.size_bytes, row.peak_bytes) == (saved_bytes(model), peak_activation_bytes(model, IMAGE, fused=True))
+    assert row.energy_j == pytest.approx(estimate_energy(row.macs, model_bytes(model)))
+    assert 0 < row.p50_ms <= row.p95_ms and row.threads == 1
+    assert model.training and model[1].training and model[1].num_batches_tracked == 0
+
+
+def test_latency_is_that_of_the_run_given():
+    calls = []
+    measure_model(nn.Flatten(), IMAGE, run=lambda: calls.append(None))
+    assert len(calls) >= 50
+
+
+def test_row_survives_json():
+    assert Row(**json.loads(json.dumps(ROW.as_dict()))) == ROW
+
+
+def test_cells_are_in_the_units_of_their_headings():
+    shown = dict(zip(headings()[1:], cells(ROW), strict=True))
+    assert shown["size (KiB)"] == "4,806" and shown["MACs (M)"] == "194.7"
+    assert shown["latency p50 (p95) (ms)"] == "3.63 (4.20)" and shown["peak memory (KiB)"] == "768"
+    assert shown["energy, estimated (mJ)"] == "1.700" and shown["accuracy (%)"] == "97.31"
+
+
+def test_markdown_has_a_line_for_each_model_and_a_column_for_each_heading():
+    lines = format_markdown({"baseline": ROW, "tiny": ROW}).splitlines()
+    assert len(lines) == 4 and lines[2].startswith("| baseline | 1,229,136 |")
+    assert {line.count("|") for line in lines} == {len(headings()) + 1}
+
+
+def test_terminal_table_has_a_row_for_each_model():
+    table = rich_table({"baseline": ROW, "tiny": ROW})
+    assert (table.row_count, len(table.columns)) == (2, len(headings()))

@@ -3,6 +3,7 @@
 Screenshots are written to `test-artefacts/` for people to look at.
 """
 
+import json
 import os
 import re
 import shutil
@@ -51,6 +52,9 @@ def server(tmp_path_factory):
     jupyter = tmp_path_factory.mktemp("jupyter")
     private = {f"JUPYTER_{kind}_DIR": str(jupyter / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     private |= {f"JUPYTERLAB_{kind}_DIR": str(jupyter / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
+    (jupyter / "config").mkdir()
+    exposed = {"LabApp": {"expose_app_in_browser": True}}  # the tests steer JupyterLab by its own commands
+    (jupyter / "config" / "jupyter_lab_config.json").write_text(json.dumps(exposed))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -16,8 +16,9 @@ from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, sha256
 from edgelab.train import erase, evaluate, fit, mirror, shift
 
 VAL_IMAGES = 1000
-# A mirrored shoe is a shoe; a mirrored sign is another sign.
-AUGMENT = {"signs": (shift, erase), "fashion-mnist": (shift, mirror)}
+# A mirrored shoe is a shoe; a mirrored sign is another sign. A square may hide a digit, so the last cycle of several
+# shows the signs whole.
+AUGMENT = {"signs": ((shift, erase), (shift,)), "fashion-mnist": ((shift, mirror),)}
 
 
 def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
@@ -34,7 +35,9 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     seconds = 0.0
     for cycle, epochs in enumerate(cycles):
         options["lr"] /= 1 if cycle == 0 else 2
-        history = fit(model, train, val=val, epochs=epochs, seed=seed + cycle, augment=_augmented(dataset), **options)
+        history = fit(
+            model, train, val=val, epochs=epochs, seed=seed + cycle, augment=_augment(dataset, cycle), **options
+        )
         seconds += history.seconds[-1]
         if history.interrupted:
             raise KeyboardInterrupt
@@ -46,7 +49,8 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
         "accuracy": round(evaluate(model, loaded.test), 4),
         "seed": seed,
         "cycles": list(cycles),
-        "recipe": {"lr": 0.1, **recipe.options, "augment": [step.__name__ for step in AUGMENT[dataset]]},
+        "augment": [[step.__name__ for step in steps] for steps in AUGMENT[dataset]][: len(cycles)],
+        "options": {"lr": 0.1, **recipe.options},
         "seconds": round(seconds),
         "sha256": sha256(folder / file),
     }
@@ -57,8 +61,9 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     return entry
 
 
-def _augmented(dataset):
-    return lambda images: reduce(lambda batch, step: step(batch), AUGMENT[dataset], images)
+def _augment(dataset, cycle):
+    steps = AUGMENT[dataset][min(cycle, len(AUGMENT[dataset]) - 1)]
+    return lambda images: reduce(lambda batch, step: step(batch), steps, images)
 
 
 def _write(path, write):

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
+from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predict_latency
 from edgelab.measure.devices import Device
@@ -223,6 +224,11 @@ def budget_plot(device, family, width, resolution, precision, deadline, energy) 
         title = f"{family} {width:g}×, {resolution} px, {precision} → {device.name}: {verdict}"
         ax.set_title(title)
         return plots.picture(fig, title)
+
+
+def predict_peak() -> Prediction:
+    """Return the prediction of the baseline's peak of activations, in KiB."""
+    return predict("01_edge_budget", "peak", _("peak of activations"), unit="KiB", low=10, high=10_000)
 
 
 def memory_explorer() -> Explorer:

@@ -12,10 +12,49 @@ from edgelab.explore import plots
 from edgelab.i18n import _
 
 
+def shown_name(name: str) -> str:
+    """Return what a learner reads for a class or condition of the course's own data sets, in their language."""
+    names = {
+        "limit 20": _("limit 20"),
+        "limit 30": _("limit 30"),
+        "limit 50": _("limit 50"),
+        "limit 60": _("limit 60"),
+        "limit 80": _("limit 80"),
+        "limit 100": _("limit 100"),
+        "limit 120": _("limit 120"),
+        "stop": _("stop"),
+        "yield": _("yield"),
+        "no entry": _("no entry"),
+        "priority road": _("priority road"),
+        "pedestrians": _("pedestrians"),
+        "children": _("children"),
+        "curve": _("curve"),
+        "roadworks": _("roadworks"),
+        "roundabout": _("roundabout"),
+        "day": _("day"),
+        "night": _("night"),
+        "fog": _("fog"),
+        "motion blur": _("motion blur"),
+        "noise": _("noise"),
+        "occlusion": _("occlusion"),
+        "T-shirt": _("T-shirt"),
+        "trousers": _("trousers"),
+        "pullover": _("pullover"),
+        "dress": _("dress"),
+        "coat": _("coat"),
+        "sandal": _("sandal"),
+        "shirt": _("shirt"),
+        "sneaker": _("sneaker"),
+        "bag": _("bag"),
+        "ankle boot": _("ankle boot"),
+    }
+    return names.get(name, name)
+
+
 def contact_sheet(dataset: data.Dataset, *, per_class: int = 6, scale: int = 2) -> plots.Picture:
     """Return the first `per_class` test images of every class, enlarged `scale` times, under the name of the class."""
     tiles = []
-    for label, name in enumerate(dataset.classes):
+    for label, name in enumerate(map(shown_name, dataset.classes)):
         images = dataset.test.images[dataset.test.labels == label][:per_class]
         strip = images.permute(2, 0, 3, 1).flatten(1, 2)  # (H, images * W, channels)
         pixels = Image.fromarray(strip.squeeze(-1).numpy())
@@ -42,7 +81,7 @@ def accuracy_bars(model: torch.nn.Module, dataset: data.Dataset) -> plots.Pictur
         groups, names, label = split.conditions, dataset.condition_names, _("condition")
     else:
         groups, names, label = split.labels, dataset.classes, _("class")
-    shares = {name: 100 * right[groups == index].float().mean().item() for index, name in enumerate(names)}
+    shares = {shown_name(name): 100 * right[groups == index].float().mean().item() for index, name in enumerate(names)}
     with plots.figure(height=0.8 + 0.32 * len(shares)) as fig:
         ax = fig.subplots()
         ordered = sorted(shares.items(), key=lambda item: item[1])

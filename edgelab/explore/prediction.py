@@ -41,7 +41,8 @@ class Prediction(widgets.VBox):
 
         if self.value is None:
             text = _("Lock in your prediction above: the measurement then appears here.")
-            shown.value = f'<p class="edgelab-waiting">🔒 {escape(text)}</p>'
+            style = "border-left: 3px solid; padding-left: 0.6em; font-style: italic"
+            shown.value = f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>'
             self._waiting.append(show)
         else:
             show()
@@ -52,7 +53,7 @@ class Prediction(widgets.VBox):
         self._slider.value = value
         self._slider.disabled = self._button.disabled = True
         text = _("You predicted %(value)s. It stays on record.") % {"value": self._number(value)}
-        self._status.value = f"<p>🔒 {escape(text)}</p>"
+        self._status.value = f"<p>✓ {escape(text)}</p>"
         for show in self._waiting:
             show()
         self._waiting.clear()

@@ -9,6 +9,7 @@ import numpy as np
 from edgelab import doctor
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
+from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure.latency import Comparison, measure_latency, percentile, ratio_interval
 
@@ -25,6 +26,16 @@ def machine_card() -> widgets.HTML:
     )
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in (*report.problems, *report.warnings))
     return widgets.HTML(f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else ""))
+
+
+def predict_latency() -> Prediction:
+    """Return the prediction of the baseline's latency for one picture, in ms."""
+    return predict("00_start", "baseline-latency", _("one picture takes"), unit="ms", low=0.1, high=1000)
+
+
+def predict_noise() -> Prediction:
+    """Return the prediction of how much two measurements of one model differ, in per cent."""
+    return predict("00_start", "noise", _("the two p50 differ by"), unit="%", low=0.1, high=50)
 
 
 def latency_explorer(run: Callable[[], object]) -> widgets.VBox:

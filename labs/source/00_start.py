@@ -25,7 +25,7 @@ import torch
 
 from edgelab import data, models, train
 from edgelab.course.checks import start as check
-from edgelab.explore import accuracy_bars, contact_sheet, predict, progress_board, start, table
+from edgelab.explore import accuracy_bars, contact_sheet, progress_board, start, table
 from edgelab.measure import compare_latency, count_macs, count_params, measure_latency
 
 # %% [markdown]
@@ -47,16 +47,17 @@ start.machine_card()
 # %% [markdown]
 # ## Meet the pictures
 #
-# The default data set is called **signs**: road signs as the camera of a moving vehicle sees them, in 32×32 pixels. Seven
-# of its sixteen classes are speed limits that differ in their digits alone.
+# The default data set is called **signs**: road signs as the camera of a moving vehicle would see them, in 32×32 pixels. A
+# program draws them on your computer, so they need no download. Seven of the sixteen classes are speed limits that differ
+# in their digits alone.
 
 # %% load-data
 dataset = data.load()
 contact_sheet(dataset)
 
 # %% [markdown]
-# Each picture was taken under one condition: by day, at night, in fog, in motion, with noise, or with something in front
-# of it. Keep that in mind: a model can be good on average and poor at night.
+# Each picture shows its sign under one condition: by day, at night, in fog, in motion, with noise, or with something in
+# front of it. Keep that in mind: a model can be good on average and poor at night.
 #
 # ## Meet the baseline
 #
@@ -65,12 +66,13 @@ contact_sheet(dataset)
 
 # %% baseline
 baseline = models.load_pretrained("resnet", dataset.name)
-image = data.normalize(dataset.test.images[:1])  # one picture: float32 in [-1, 1], shape (1, channels, height, width)
+# One picture: float32 from -1 to 1, shape (1, channels, height, width).
+image = data.normalize(dataset.test.images[:1])
 
 print(f"{count_params(baseline):,} parameters")
 print(f"{count_macs(baseline, image):,} multiply-accumulates (MACs) for one picture")
-#> 1,229,136 parameters
-#> 194,711,552 multiply-accumulates (MACs) for one picture
+# > 1,229,136 parameters
+# > 194,711,552 multiply-accumulates (MACs) for one picture
 
 # %% [markdown]
 # A *multiply-accumulate* (MAC) is one multiplication whose product is added to a sum. Convolutions and matrix products
@@ -90,10 +92,10 @@ accuracy_bars(baseline, dataset)
 # ## How fast is it?
 #
 # A camera delivers a picture every 33 ms or so. **How long does the baseline take for one picture on one core of this
-# computer?** Commit to a number. A wrong one costs nothing, and you will remember the right one better.
+# computer?** Choose a number and press **Lock it in**. A wrong one costs nothing, and you will remember the right one better.
 
 # %% predict-latency
-latency_guess = predict("00_start", "baseline-latency", "one picture takes", unit="ms", low=0.1, high=1000)
+latency_guess = start.predict_latency()
 latency_guess
 
 
@@ -208,7 +210,7 @@ start.latency_explorer(run_baseline)
 # one after the other. **By how many per cent will the two p50 differ?**
 
 # %% predict-noise
-noise_guess = predict("00_start", "noise", "the two p50 differ by", unit="%", low=0.1, high=50)
+noise_guess = start.predict_noise()
 noise_guess
 
 # %% measure-noise
@@ -231,7 +233,7 @@ noise_guess.reveal(100 * abs(after.p50_ms / before.p50_ms - 1))
 # cancels out. Each block of turns gives one ratio of latencies. Many blocks give many ratios, and from those we can
 # say how sure we are: the *bootstrap* draws ratios from the list at random, with replacement, a thousand times, takes the
 # median each time, and looks at how much these medians scatter (Efron, 1979). The middle 95 % of them are the
-# **95 % interval**.
+# **95 % interval**. Neighbouring blocks are drawn together, because noise may last longer than one block (Künsch, 1989).
 #
 # `compare_latency` does all of this. Let it judge two pairs: the baseline against its twin, and the baseline against a
 # network with an eighth of its channels.
@@ -327,4 +329,5 @@ progress_board()
 # - K. He, X. Zhang, S. Ren, J. Sun. *Deep Residual Learning for Image Recognition.* CVPR 2016. Section 4.2 describes the
 #   networks for small images.
 # - B. Efron. *Bootstrap Methods: Another Look at the Jackknife.* The Annals of Statistics 7 (1), 1979.
+# - H. R. Künsch. *The Jackknife and the Bootstrap for General Stationary Observations.* The Annals of Statistics 17 (3), 1989.
 # - V. J. Reddi et al. *MLPerf Inference Benchmark.* ISCA 2020. How an industry agreed on what to report.

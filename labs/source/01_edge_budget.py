@@ -8,7 +8,7 @@
 #
 # | limit | why it hurts |
 # | --- | --- |
-# | **memory** | a microcontroller has kilobytes of RAM and a megabyte or so of flash; the weights must fit into one, the activations into the other |
+# | **memory** | a microcontroller has a megabyte or so of flash, for the weights, and some hundred kilobytes of RAM, for the activations |
 # | **latency** | a vehicle at 50 km/h moves 14 m in a second: it cannot wait |
 # | **energy** | a battery holds what it holds, and every operation and every byte moved takes some of it |
 # | **bandwidth** | sending pictures away costs time, energy and privacy |
@@ -21,7 +21,7 @@ import math
 
 from edgelab import data, models, train
 from edgelab.course.checks import edge_budget as check
-from edgelab.explore import edge_budget, predict, progress_board, table
+from edgelab.explore import edge_budget, progress_board, table
 from edgelab.measure import count_macs, count_params, layer_costs, peak_activations
 
 dataset = data.load()
@@ -64,13 +64,14 @@ check.weight_bytes(weight_bytes)
 # %% baseline-bytes
 for bits in (32, 8, 4):
     print(f"{bits:2} bits: {weight_bytes(count_params(baseline), bits) / 1024:8,.1f} KiB")
-#> 32 bits:  4,801.3 KiB
-#>  8 bits:  1,200.3 KiB
-#>  4 bits:    600.2 KiB
+# > 32 bits:  4,801.3 KiB
+# >  8 bits:  1,200.3 KiB
+# >  4 bits:    600.2 KiB
 
 # %% [markdown]
-# Look back at the flash column of the table. In floats the baseline does not fit into the smaller microcontrollers. In
-# 8 bits it is still too large for some. Keep this in mind: *a quarter of the size* is much, and may not be enough.
+# Look back at the flash column of the table. In floats the baseline does not fit into three of the four microcontrollers. In
+# 8 bits it is still too large for the smallest one, by a little. Keep this in mind: *a quarter of the size* is much, and may
+# not be enough.
 #
 # ## Arithmetic: multiply-accumulates
 #
@@ -126,7 +127,7 @@ print(f"counted while the model runs:         {count_macs(baseline, image):,} MA
 # The picture itself takes 12 KiB as floats. **How many KiB of activations does the baseline need at its peak?**
 
 # %% predict-peak
-peak_guess = predict("01_edge_budget", "peak", "peak of activations", unit="KiB", low=10, high=10000)
+peak_guess = edge_budget.predict_peak()
 peak_guess
 
 # %% measure-peak
@@ -154,8 +155,8 @@ for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
     example = data.normalize(data.load("signs").test.images[:1])
     weights, alive = weight_bytes(count_params(model), 32), peak_activations(model, example, fused=True).bytes
     print(f"{name:16} weights {weights / 1024:7,.0f} KiB, peak of activations {alive / 1024:5,.0f} KiB")
-#> ResNet           weights   4,801 KiB, peak of activations   768 KiB
-#> MobileNetV2 0.5  weights   2,766 KiB, peak of activations   832 KiB
+# > ResNet           weights   4,801 KiB, peak of activations   768 KiB
+# > MobileNetV2 0.5  weights   2,766 KiB, peak of activations   832 KiB
 
 # %% [markdown]
 # **The smallest file is not the smallest peak.** MobileNetV2 first *expands* each tensor to six times its channels and only
@@ -198,18 +199,18 @@ check.inference_energy(inference_energy)
 
 # %% [markdown]
 # One float MAC is a multiplication and an addition: $3.7 + 0.9 = 4.6$ pJ. An int8 MAC multiplies 8-bit numbers and adds to a
-# 32-bit sum: $0.2 + 0.1 = 0.3$ pJ. We take 1950 pJ for 64 bits of DRAM, the middle of Horowitz's range,
-# and let every weight be fetched once.
+# 32-bit sum: $0.2 + 0.1 = 0.3$ pJ. We take 1300 pJ for 64 bits of DRAM, the lower end of Horowitz's
+# range, and let every weight be fetched once.
 
 # %% energy-baseline
 macs, params = count_macs(baseline, image), count_params(baseline)
-dram = 1950 / 8  # pJ per byte
+dram = 1300 / 8  # pJ per byte
 for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
     moved = weight_bytes(params, bits)
     arithmetic, total = inference_energy(macs, 0, pj_per_mac, dram), inference_energy(macs, moved, pj_per_mac, dram)
     print(f"{name:7}  arithmetic {1e3 * arithmetic:.3f} mJ, with memory {1e3 * total:.3f} mJ")
-#> float32  arithmetic 0.896 mJ, with memory 2.094 mJ
-#> int8     arithmetic 0.058 mJ, with memory 0.358 mJ
+# > float32  arithmetic 0.896 mJ, with memory 1.695 mJ
+# > int8     arithmetic 0.058 mJ, with memory 0.258 mJ
 
 # %% [markdown]
 # On paper int8 costs a small fraction of float32. Paper is patient: the table leaves out the instructions around the
@@ -218,14 +219,14 @@ for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
 #
 # ## All limits at once
 #
-# The explorer puts a model on a device and asks for all four limits. A bar beyond the line is a limit that breaks. Latency is
-# the larger of two times: the time for the arithmetic, and the time to bring the weights from memory (the *roofline* of
-# Williams et al., 2009). Energy is the device's power, for that long.
+# The explorer puts a model on a device and asks for four limits at once: flash, RAM, latency and energy. A bar beyond the line
+# is a limit that breaks. Latency is the larger of two times: the time for the arithmetic, and the time to bring the weights
+# from memory (the *roofline* of Williams et al., 2009). Energy is the device's power, for that long.
 #
 # Try to answer:
 #
-# - Which limit does the baseline (ResNet, width 1, 32 px, fp32) break first on the smallest device?
-# - Is there a width at which it fits? What if the numbers are int8?
+# - Which limits does the baseline (ResNet, width 1, 32 px, fp32) break on the smallest device, and which one by most?
+# - Now choose the ESP32-S3. Is there a width at which it fits? What if the numbers are int8?
 # - Double the resolution. Which limits move, and which one does not?
 
 # %% budget-explorer
@@ -273,12 +274,12 @@ computing = {
 edge_budget.radio_table(computing, {"32×32, raw": 3072, "640×480, JPEG": 30_000}, edge_or_cloud)
 
 # %% [markdown]
-# Two things are worth seeing. First, the far radio is the dear one: over LTE even our tiny picture costs more to send than to
-# compute with. Second, the answer **changes when the model changes**. Over Bluetooth a float32 baseline had better send the
+# Two things are worth seeing. First, the far radios are the dear ones: over Wi-Fi and LTE even our tiny picture costs more to
+# send than to compute with. Second, the answer **changes when the model changes**. Over Bluetooth a float32 baseline had better send the
 # tiny picture away. The int8 estimate keeps it at home. Making models smaller moves work from the cloud to the edge.
 #
 # The table leaves out that a radio must wake up, and stays awake for a while after it has sent. For LTE that tail has been
-# measured at more than 12 J for each burst (Huang et al., 2012), thousands of times what the bits cost.
+# measured at more than 12 J for each burst (Huang et al., 2012), hundreds of times what the bits of our tiny picture cost.
 #
 # ## What the lesson claims, and what you measured
 #
@@ -317,5 +318,5 @@ progress_board()
 # - S. Williams, A. Waterman, D. Patterson. *Roofline: An Insightful Visual Performance Model.* Communications of the ACM 52 (4),
 #   2009.
 # - J. Huang et al. *A Close Examination of Performance and Power Characteristics of 4G LTE Networks.* MobiSys 2012. Where the
-#   joules of the radios come from.
+#   joules of Wi-Fi and LTE come from.
 # - C. Banbury et al. *MLPerf Tiny Benchmark.* NeurIPS Datasets and Benchmarks 2021.

@@ -203,7 +203,7 @@ def budget_plot(device, family, width, resolution, precision, deadline, energy) 
     """Return the share of each limit that the model takes: flash, RAM, ms and mJ, on a logarithmic axis."""
     wants = appetite(family, width, resolution, precision, device)
     rows = limits(wants, device, deadline, energy)[::-1]
-    with plots.figure(height=2.6) as fig:
+    with plots.figure(height=2.8) as fig:
         ax = fig.subplots()
         broken = []
         for row, (name, want, limit, unit) in enumerate(rows):
@@ -221,9 +221,9 @@ def budget_plot(device, family, width, resolution, precision, deadline, energy) 
         ax.set_yticks(range(4), [name for name, *_rest in rows])
         ax.set(xscale="log", xlim=(0.1, 1e7), xlabel=_("share of the limit (%)"))
         verdict = _("fits") if not broken else _("breaks: %(limits)s") % {"limits": ", ".join(reversed(broken))}
-        title = f"{family} {width:g}×, {resolution} px, {precision} → {device.name}: {verdict}"
+        title = f"{family} {width:g}×, {resolution} px, {precision} → {device.name}\n{verdict}"
         ax.set_title(title)
-        return plots.picture(fig, title)
+        return plots.picture(fig, title.replace("\n", ": "))
 
 
 def predict_peak() -> Prediction:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from html import escape
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
@@ -47,6 +49,13 @@ def figure(width: float = 7.0, height: float = 3.2) -> Iterator[Figure]:
     """Yield a new figure of `width` by `height` inches in the style of the course; draw it inside the block."""
     with mpl.rc_context(_STYLE):
         yield Figure((width, height), layout="constrained")
+
+
+def logarithmic(axis: Axis) -> None:
+    """Make an axis logarithmic, with plain numbers at powers of ten: powers set as formulas take 300 ms to draw."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def picture(fig: Figure, description: str) -> Picture:

@@ -76,7 +76,8 @@ def pareto(dataset: data.Dataset) -> plots.Picture:
                 color=plots.COLOURS[number % len(plots.COLOURS)],
                 label=name,
             )
-        ax.set(xscale="log", xlabel=_("size on disk (KiB)"), ylabel=_("accuracy (%)"))
+        plots.logarithmic(ax.xaxis)
+        ax.set(xlabel=_("size on disk (KiB)"), ylabel=_("accuracy (%)"))
         ax.margins(0.15)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         description = _("Accuracy against size of %(n)d models; on the Pareto front: %(front)s.")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2
+from edgelab.models.mobilenet import mobilenet_v2
 from edgelab.models.resnet import resnet
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -39,9 +39,8 @@ class Recipe:
 _MOBILE = {"lr": 0.1, "weight_decay": 1e-4}
 RECIPES = {
     "resnet": Recipe(resnet, {"signs": (16, 6), "fashion-mnist": (6, 5)}),
-    "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": (6, 10), "fashion-mnist": (6,)}),
-    "mobilenet_v1_025": Recipe(partial(mobilenet_v1, 0.25), {"signs": (8,), "fashion-mnist": (2,)}, _MOBILE),
-    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": (8,), "fashion-mnist": (2,)}, _MOBILE),
+    "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": (6, 10), "fashion-mnist": (3,)}),
+    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": (8,), "fashion-mnist": (1,)}, _MOBILE),
 }
 
 

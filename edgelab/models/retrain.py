@@ -16,9 +16,10 @@ from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, sha256
 from edgelab.train import erase, evaluate, fit, mirror, shift
 
 VAL_IMAGES = 1000
-# A mirrored shoe is a shoe; a mirrored sign is another sign. A square may hide a digit, so the last cycle of several
-# shows the signs whole.
-AUGMENT = {"signs": ((shift, erase), (shift,)), "fashion-mnist": ((shift, mirror),)}
+AUGMENT = {
+    "signs": (shift,),
+    "fashion-mnist": (shift, mirror),
+}  # a mirrored shoe is a shoe, a mirrored sign another one
 
 
 def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
@@ -35,9 +36,8 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     seconds = 0.0
     for cycle, epochs in enumerate(cycles):
         options["lr"] /= 1 if cycle == 0 else 2
-        history = fit(
-            model, train, val=val, epochs=epochs, seed=seed + cycle, augment=_augment(dataset, cycle), **options
-        )
+        augment = _augment(recipe, dataset, cycle)
+        history = fit(model, train, val=val, epochs=epochs, seed=seed + cycle, augment=augment, **options)
         seconds += history.seconds[-1]
         if history.interrupted:
             raise KeyboardInterrupt
@@ -49,7 +49,7 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
         "accuracy": round(evaluate(model, loaded.test), 4),
         "seed": seed,
         "cycles": list(cycles),
-        "augment": [[step.__name__ for step in steps] for steps in AUGMENT[dataset]][: len(cycles)],
+        "augment": [[step.__name__ for step in _steps(recipe, dataset, cycle)] for cycle in range(len(cycles))],
         "options": {"lr": 0.1, **recipe.options},
         "seconds": round(seconds),
         "sha256": sha256(folder / file),
@@ -61,8 +61,13 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     return entry
 
 
-def _augment(dataset, cycle):
-    steps = AUGMENT[dataset][min(cycle, len(AUGMENT[dataset]) - 1)]
+def _steps(recipe, dataset, cycle):
+    """Return the augmentation of one cycle, a function after the other."""
+    return (*AUGMENT[dataset], erase) if cycle == 0 and dataset in recipe.erase else AUGMENT[dataset]
+
+
+def _augment(recipe, dataset, cycle):
+    steps = _steps(recipe, dataset, cycle)
     return lambda images: reduce(lambda batch, step: step(batch), steps, images)
 
 

@@ -37,11 +37,11 @@ def half(number):
 
 # %% half-check tags=["check"] points=2
 print(half(3))
-#> 1.5
+# > 1.5
 
 # %% half-hidden tags=["hidden"] points=1
 print(half(7))
-#> 3.5
+# > 3.5
 
 # %% [markdown] tags=["solution"]
 # Dividing by 2 is the obvious way.
@@ -216,7 +216,7 @@ MALFORMED = {
     ),
     "a check in prose": ('# %% [markdown] a-check tags=["check"] points=1\n# x\n', "lab.py:1: a check cell holds code"),
     "prose without its comment sign": ("# %% [markdown]\n# one\ntwo\n", "lab.py:3: a line of prose starts with `# `"),
-    "output before the end": ("# %%\n1\n#> 1\n2\n", "lab.py:3: `#> ` lines end a cell"),
+    "output before the end": ("# %%\n1\n# > 1\n2\n", "lab.py:3: `# > ` lines end a cell"),
     "a syntax error": ("# %%\nx = 1\n\nx = = 2\n", "lab.py:4: invalid syntax"),
     "a stub that is no code": (
         '# %% a tags=["exercise"]\nx = [\n    # BEGIN SOLUTION\n    1,\n    # END SOLUTION\n]\n',
@@ -309,7 +309,7 @@ def test_a_stub_keeps_the_indentation_and_the_code_around():
 
 
 def test_what_a_cell_prints_keeps_blank_lines_and_indents():
-    (cell,) = parse("# %%\nprint()\n#> a\n#>\n#>   b\n", Path("lab.py"))
+    (cell,) = parse("# %%\nprint()\n# > a\n# >\n# >   b\n", Path("lab.py"))
     assert (cell.source, cell.printed) == ("print()", "a\n\n  b\n")
 
 

@@ -34,6 +34,7 @@ def run_with_nbval(notebook, folder, **environment):
 @every_language
 def test_the_solutions_run_and_print_what_the_source_promises(source, lang, tmp_path):
     notebook = build.reference(source, lang)
+    assert any("nbval-check-output" in cell.metadata.get("tags", ()) for cell in notebook.cells)
     result = run_with_nbval(notebook, tmp_path, EDGELAB_DATASET="signs")
     assert result.returncode == 0, result.stdout
     assert f"{sum(cell.cell_type == 'code' for cell in notebook.cells)} passed" in result.stdout

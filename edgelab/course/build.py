@@ -1,7 +1,7 @@
 """From a lab's one source to its notebooks: the learner's, in each language, and the reference with the solutions.
 
 The same source gives the same bytes on every run. Notebooks hold no outputs; the reference holds only those that the
-source promises (`#> ` lines), each marked for nbval to compare.
+source promises (`# > ` lines), each marked for nbval to compare.
 """
 
 import re

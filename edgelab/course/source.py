@@ -5,7 +5,7 @@ r"""Read a lab's source: `labs/source/NN_topic.py`, in jupytext's percent format
 
 An `exercise` holds `# BEGIN SOLUTION` ... `# END SOLUTION`; a `check` or a `hidden` cell is named after its exercise
 (`name-check`, `name-hidden`) and has `points=2`; a `solution` is in the reference only. Code may end in lines
-`#> text`: what it prints in the reference run. What stands before the first cell is a note to maintainers.
+`# > text`: what it prints in the reference run. What stands before the first cell is a note to maintainers.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class BuildError(EdgelabError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the source: `id` is stable, `line` is where it starts, `printed` what its `#> ` lines promise."""
+    """A cell of the source: `id` is stable, `line` is where it starts, `printed` what its `# > ` lines promise."""
 
     kind: str
     id: str
@@ -174,17 +174,17 @@ def _uncomment(number: int, line: str, problems: list[tuple[int, str]]) -> str:
 
 
 def _split_printed(start: int, body: list[str], problems: list[tuple[int, str]]) -> tuple[list[str], str]:
-    """Return a code cell's lines without the `#> ` lines that end it, and what those say is printed."""
+    """Return a code cell's lines without the `# > ` lines that end it, and what those say is printed."""
     end = len(body)
     while end and not body[end - 1].strip():
         end -= 1
     first = end
-    while first and body[first - 1].startswith("#>"):
+    while first and body[first - 1].startswith("# >"):
         first -= 1
     for number, line in enumerate(body[:first], start=1):
-        if line.lstrip().startswith("#>"):
-            problems.append((start + number, "`#> ` lines end a cell; there is code after this one"))
-    printed = "".join(line.removeprefix("#>").removeprefix(" ") + "\n" for line in body[first:end])
+        if line.lstrip().startswith("# >"):
+            problems.append((start + number, "`# > ` lines end a cell; there is code after this one"))
+    printed = "".join(line.removeprefix("# >").removeprefix(" ") + "\n" for line in body[first:end])
     return body[:first], printed
 
 

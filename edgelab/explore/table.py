@@ -76,7 +76,7 @@ def pareto(dataset: data.Dataset) -> plots.Picture:
                 color=plots.COLOURS[number % len(plots.COLOURS)],
                 label=name,
             )
-        plots.logarithmic(ax.xaxis)
+        plots.logarithmic(ax.xaxis, (1, 2, 5))
         ax.set(xlabel=_("size on disk (KiB)"), ylabel=_("accuracy (%)"))
         ax.margins(0.15)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

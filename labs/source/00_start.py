@@ -162,7 +162,7 @@ check.percentile(percentile)
 
 # %% stopwatch tags=["exercise"]
 def stopwatch(run, warmup, repeats):
-    """Return a list of `repeats` times in ms, one for each call of `run()` after `warmup` calls that are not counted."""
+    """Return a list of `repeats` times in ms, one for each call of `run()` after `warmup` uncounted calls."""
     # BEGIN SOLUTION
     for _ in range(warmup):
         run()

@@ -131,7 +131,7 @@ peak_guess = edge_budget.predict_peak()
 peak_guess
 
 # %% measure-peak
-peak = peak_activations(baseline, image, fused=True)  # batch norm and ReLU done in place, as runtimes do
+peak = peak_activations(baseline, image, fused=True)  # batch norm and ReLU in place
 print(f"The peak is in layer {peak.layer}")
 peak_guess.reveal(peak.bytes / 1024)
 
@@ -153,7 +153,8 @@ edge_budget.memory_explorer()
 wide, narrow = models.resnet(), models.mobilenet_v2(0.5)
 for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
     example = data.normalize(data.load("signs").test.images[:1])
-    weights, alive = weight_bytes(count_params(model), 32), peak_activations(model, example, fused=True).bytes
+    weights = weight_bytes(count_params(model), 32)
+    alive = peak_activations(model, example, fused=True).bytes
     print(f"{name:16} weights {weights / 1024:7,.0f} KiB, peak of activations {alive / 1024:5,.0f} KiB")
 # > ResNet           weights   4,801 KiB, peak of activations   768 KiB
 # > MobileNetV2 0.5  weights   2,766 KiB, peak of activations   832 KiB
@@ -207,7 +208,8 @@ macs, params = count_macs(baseline, image), count_params(baseline)
 dram = 1300 / 8  # pJ per byte
 for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
     moved = weight_bytes(params, bits)
-    arithmetic, total = inference_energy(macs, 0, pj_per_mac, dram), inference_energy(macs, moved, pj_per_mac, dram)
+    arithmetic = inference_energy(macs, 0, pj_per_mac, dram)
+    total = inference_energy(macs, moved, pj_per_mac, dram)
     print(f"{name:7}  arithmetic {1e3 * arithmetic:.3f} mJ, with memory {1e3 * total:.3f} mJ")
 # > float32  arithmetic 0.896 mJ, with memory 1.695 mJ
 # > int8     arithmetic 0.058 mJ, with memory 0.258 mJ
@@ -252,7 +254,7 @@ edge_budget.verdict_table(deadline_ms=33, energy_mj=5)
 
 # %% edge-or-cloud tags=["exercise"]
 def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
-    """Return ("edge" or "cloud", joules): where the device spends less energy on one picture, and how much."""
+    """Return ("edge" or "cloud", joules): where one picture costs the device less, and how much."""
     # BEGIN SOLUTION
     sending = 8 * image_bytes * joules_per_bit
     return ("edge", compute_joules) if compute_joules < sending else ("cloud", sending)
@@ -315,8 +317,8 @@ progress_board()
 #
 # - M. Horowitz. *Computing's Energy Problem (and What We Can Do About It).* ISSCC 2014.
 # - J. Lin et al. *MCUNet: Tiny Deep Learning on IoT Devices.* NeurIPS 2020.
-# - S. Williams, A. Waterman, D. Patterson. *Roofline: An Insightful Visual Performance Model.* Communications of the ACM 52 (4),
-#   2009.
+# - S. Williams, A. Waterman, D. Patterson. *Roofline: An Insightful Visual Performance Model.* Communications of
+#   the ACM, vol. 52, no. 4, 2009.
 # - J. Huang et al. *A Close Examination of Performance and Power Characteristics of 4G LTE Networks.* MobiSys 2012. Where the
 #   joules of Wi-Fi and LTE come from.
 # - C. Banbury et al. *MLPerf Tiny Benchmark.* NeurIPS Datasets and Benchmarks 2021.

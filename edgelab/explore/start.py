@@ -111,7 +111,8 @@ def ratio_plot(comparison: Comparison, count: int) -> plots.Picture:
         ax.plot(ratios, offsets, ls="", marker="o", color=plots.SKY, mec=plots.BLUE, label=_("one block of runs"))
         ax.plot([low, high], [0.6, 0.6], color=plots.VERMILION, lw=3, label=_("95 % interval of the median"))
         ax.plot([median], [0.6], marker="D", color=plots.VERMILION)
-        ax.set(xlabel=_("ratio of latencies (how many times faster is the second?)"), yticks=[], ylim=(-0.5, 1))
+        label = _("ratio of latencies (how many times faster is the second?)")
+        ax.set(xlabel=label.replace(" (", "\n("), yticks=[], ylim=(-0.5, 1))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         text = _("%(n)d blocks: ratio %(ratio).3f, interval %(low).3f to %(high).3f")
         title = text % {"n": count, "ratio": median, "low": low, "high": high}

@@ -26,7 +26,7 @@ def run_with_nbval(notebook, folder, **environment):
     path = folder / "lab.ipynb"
     nbformat.write(notebook, path)
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
-    command += ["--rootdir", str(folder), "--nbval-kernel-name", "python3", "--nbval-cell-timeout", "120", str(path)]
+    command += ["--rootdir", str(folder), "--nbval-kernel-name", "python3", "--nbval-cell-timeout", "300", str(path)]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env={**os.environ, **environment})
 
 

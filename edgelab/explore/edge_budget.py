@@ -76,8 +76,15 @@ def _costs(family: str, width: float) -> _Costs:
 def _count_all() -> None:
     """Count every model that a slider can ask for, so that moving one counts nothing."""
     pairs = [(family, width) for family in FAMILIES for width in WIDTHS]
-    for family, width in tqdm(pairs, desc=_("counting models"), delay=2, leave=False):
-        _costs(family, width)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # thousands of tiny operations: on a busy machine, threads would mostly wait for each other
+    try:
+        for family, width in tqdm(pairs, desc=_("counting models"), delay=2, leave=False):
+            _costs(family, width)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def appetite(family: str, width: float, resolution: int, precision: str, device: Device) -> Appetite:

@@ -1,17 +1,16 @@
 """Train the zoo's checkpoints again: `python -m edgelab.models.retrain resnet --dataset signs`."""
 
 import json
-import os
-import tempfile
 from functools import reduce
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from edgelab import data
+from edgelab.data.storage import atomic_write
 from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, sha256
 from edgelab.train import erase, evaluate, fit, mirror, shift
 
@@ -43,7 +42,9 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
             raise KeyboardInterrupt
     file = f"{name}-{dataset}.safetensors"
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    _write(folder / file, lambda path: save_file(weights, path))
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / file) as out:
+        out.write(save(weights))
     entry = {
         "file": file,
         "accuracy": round(evaluate(model, loaded.test), 4),
@@ -57,7 +58,8 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     path = folder / "manifest.json"
     entries = json.loads(path.read_text()) if path.exists() else {}
     entries = dict(sorted({**entries, f"{dataset}/{name}": entry}.items()))
-    _write(path, lambda temporary: Path(temporary).write_text(json.dumps(entries, indent=2) + "\n"))
+    with atomic_write(path) as out:
+        out.write((json.dumps(entries, indent=2) + "\n").encode())
     return entry
 
 
@@ -69,19 +71,6 @@ def _steps(recipe, dataset, cycle):
 def _augment(recipe, dataset, cycle):
     steps = _steps(recipe, dataset, cycle)
     return lambda images: reduce(lambda batch, step: step(batch), steps, images)
-
-
-def _write(path, write):
-    """Write a file through a temporary one beside it, so that an interruption leaves the old one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def main(

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
+from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predict_latency
@@ -114,24 +115,7 @@ def limits(wants: Appetite, device: Device, deadline_ms: float, energy_mj: float
     ]
 
 
-class _Html:
-    """A table that a notebook shows."""
-
-    def __init__(self, heads: list[str], rows: list[list[str]]):
-        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-        body = "".join(
-            f'<tr><th scope="row" style="text-align: left">{first}</th>'
-            + "".join(f"<td>{cell}</td>" for cell in cells)
-            + "</tr>"
-            for first, *cells in rows
-        )
-        self._html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-
-def device_table(devices: Sequence[Device] = DEVICES) -> _Html:
+def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
     """Return the devices with their figures; the source of each stands in its tooltip."""
     heads = [
         _("device"),
@@ -154,14 +138,14 @@ def device_table(devices: Sequence[Device] = DEVICES) -> _Html:
         ]
         for device in devices
     ]
-    return _Html(heads, rows)
+    return HtmlTable(heads, rows)
 
 
 def _sourced(device: Device, field: str, value: float) -> str:
     return f'<span title="{escape(device.sources[field])}">{_amount(value)}</span>'
 
 
-def verdict_table(deadline_ms: float, energy_mj: float, devices: Sequence[Device] = DEVICES) -> _Html:
+def verdict_table(deadline_ms: float, energy_mj: float, devices: Sequence[Device] = DEVICES) -> HtmlTable:
     """Return which limits the baseline breaks on each device, in float32 at 32 px."""
     rows = []
     for device in devices:
@@ -171,10 +155,10 @@ def verdict_table(deadline_ms: float, energy_mj: float, devices: Sequence[Device
             for _name, want, limit, unit in limits(wants, device, deadline_ms, energy_mj)
         ]
         rows.append([escape(device.name), *cells])
-    return _Html([_("device"), _("flash"), _("RAM"), _("latency"), _("energy")], rows)
+    return HtmlTable([_("device"), _("flash"), _("RAM"), _("latency"), _("energy")], rows)
 
 
-def radio_table(computing: dict[str, float], images: dict[str, int], decide: Callable) -> _Html:
+def radio_table(computing: dict[str, float], images: dict[str, int], decide: Callable) -> HtmlTable:
     """Return where each image is cheaper, computed here or sent away, by the learner's `decide`, for each radio.
 
     `computing` holds joules by name, `images` bytes by name. Waking the radio up is not counted.
@@ -188,7 +172,7 @@ def radio_table(computing: dict[str, float], images: dict[str, int], decide: Cal
                 cells.append({"edge": _("edge"), "cloud": _("cloud")}.get(place, str(place)))
             rows.append([f'<span title="{escape(link.source)}">{escape(link.name)}</span>', escape(image), *cells])
     heads = [_("%(name)s: %(mj).2f mJ") % {"name": name, "mj": 1000 * joules} for name, joules in computing.items()]
-    return _Html([_("radio"), _("picture"), _("to send it (mJ)"), *map(escape, heads)], rows)
+    return HtmlTable([_("radio"), _("picture"), _("to send it (mJ)"), *map(escape, heads)], rows)
 
 
 def budget_explorer() -> Explorer:

@@ -8,6 +8,7 @@ from edgelab import data
 from edgelab.course.folder import edit, read, state_dir
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
+from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
 from edgelab.measure import Row, measure_model
 from edgelab.measure.report import cells, headings
@@ -29,29 +30,10 @@ def rows(dataset: str) -> dict[str, Row]:
     return {key.removeprefix(prefix): Row(**fields) for key, fields in read(_file()).items() if key.startswith(prefix)}
 
 
-class Table:
-    """The rows as a notebook shows them."""
-
-    def __init__(self, rows: dict[str, Row]):
-        self._rows = rows
-
-    def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings())
-        body = "".join(
-            f'<tr><th scope="row" style="text-align: left">{escape(name)}</th>'
-            + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row))
-            + "</tr>"
-            for name, row in self._rows.items()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{name}: {row}" for name, row in self._rows.items())
-
-
-def show(dataset: data.Dataset) -> Table:
+def show(dataset: data.Dataset) -> HtmlTable:
     """Return the table of the course so far: the models measured on `dataset`."""
-    return Table(rows(dataset.name))
+    lines = [[escape(text) for text in (name, *cells(row))] for name, row in rows(dataset.name).items()]
+    return HtmlTable([escape(text) for text in headings()], lines)
 
 
 def pareto(dataset: data.Dataset) -> plots.Picture:

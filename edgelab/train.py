@@ -141,17 +141,3 @@ def shift(images, pixels=2):
 def mirror(images):
     """Return a batch `(N, C, H, W)` with half of the images mirrored left to right."""
     return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
-
-
-def erase(images):
-    """Return a batch `(N, C, H, W)` with a square of every image blanked, a quarter as high as the image.
-
-    The square takes the image's mean (DeVries and Taylor, 2017, "Cutout").
-    """
-    n, _channels, height, width = images.shape
-    side = height // 4
-    top, left = torch.randint(0, height - side, (n, 1)), torch.randint(0, width - side, (n, 1))
-    in_rows = (torch.arange(height) >= top) & (torch.arange(height) < top + side)
-    in_columns = (torch.arange(width) >= left) & (torch.arange(width) < left + side)
-    erased = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-    return torch.where(erased, images.float().mean((1, 2, 3), keepdim=True).to(images.dtype), images)

@@ -89,10 +89,3 @@ def test_mirror_turns_about_half_of_the_images():
     image = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 4).expand(400, 1, 1, 4)
     turned = (train.mirror(image)[:, 0, 0, 0] == 3).sum().item()
     assert 140 < turned < 260
-
-
-def test_erase_blanks_one_square_with_the_mean():
-    images = torch.zeros(5, 1, 16, 16, dtype=torch.uint8)
-    images[:, :, ::2] = 100
-    erased = train.erase(images)
-    assert ((erased == 50).sum((1, 2, 3)) == 16).all()

@@ -36,8 +36,4 @@ def resnet(widths=(64, 128, 256), blocks=1, *, in_channels=3, num_classes=16):
 
     `widths` are the channels of each stage, `blocks` the residual blocks in a stage.
     """
-    model = ResNet(widths, blocks, in_channels, num_classes)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model
+    return ResNet(widths, blocks, in_channels, num_classes)

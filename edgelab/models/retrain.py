@@ -1,7 +1,6 @@
 """Train the zoo's checkpoints again: `python -m edgelab.models.retrain resnet --dataset signs`."""
 
 import json
-from functools import reduce
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +11,24 @@ from safetensors.torch import save
 from edgelab import data
 from edgelab.data.storage import atomic_write
 from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, sha256
-from edgelab.train import erase, evaluate, fit, mirror, shift
+from edgelab.train import evaluate, fit, mirror, shift
 
 VAL_IMAGES = 1000
-AUGMENT = {
-    "signs": (shift,),
-    "fashion-mnist": (shift, mirror),
-}  # a mirrored shoe is a shoe, a mirrored sign another one
 
 
-def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
+def _signs(images):
+    return shift(images, pixels=3)
+
+
+def _clothes(images):
+    """A mirrored shoe is a shoe; a mirrored sign would be another one."""
+    return mirror(shift(images, pixels=2))
+
+
+AUGMENT = {"signs": _signs, "fashion-mnist": _clothes}
+
+
+def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
     """Train a model of the zoo by its recipe; write the checkpoint and its manifest entry; return the entry.
 
     The last `VAL_IMAGES` training images choose the epoch; the test images are looked at once, at the end.
@@ -29,17 +36,12 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     recipe, loaded = RECIPES[name], data.load(dataset)
     torch.manual_seed(seed)
     model = recipe.build(**SHAPES[dataset])
-    cycles, options = cycles or recipe.cycles[dataset], {"lr": 0.1, **recipe.options}
+    epochs = epochs or recipe.epochs[dataset]
     train = data.Split(loaded.train.images[:-VAL_IMAGES], loaded.train.labels[:-VAL_IMAGES])
     val = data.Split(loaded.train.images[-VAL_IMAGES:], loaded.train.labels[-VAL_IMAGES:])
-    seconds = 0.0
-    for cycle, epochs in enumerate(cycles):
-        options["lr"] /= 1 if cycle == 0 else 2
-        augment = _augment(recipe, dataset, cycle)
-        history = fit(model, train, val=val, epochs=epochs, seed=seed + cycle, augment=augment, **options)
-        seconds += history.seconds[-1]
-        if history.interrupted:
-            raise KeyboardInterrupt
+    history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=AUGMENT[dataset], **recipe.options)
+    if history.interrupted:
+        raise KeyboardInterrupt
     file = f"{name}-{dataset}.safetensors"
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +51,10 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
         "file": file,
         "accuracy": round(evaluate(model, loaded.test), 4),
         "seed": seed,
-        "cycles": list(cycles),
-        "augment": [[step.__name__ for step in _steps(recipe, dataset, cycle)] for cycle in range(len(cycles))],
-        "options": {"lr": 0.1, **recipe.options},
-        "seconds": round(seconds),
+        "val_accuracy": max(history.val_accuracy),
+        "epochs": epochs,
+        "options": recipe.options,
+        "seconds": round(history.seconds[-1]),
         "sha256": sha256(folder / file),
     }
     path = folder / "manifest.json"
@@ -63,28 +65,18 @@ def retrain(name, dataset, *, seed=0, cycles=None, folder=CHECKPOINTS):
     return entry
 
 
-def _steps(recipe, dataset, cycle):
-    """Return the augmentation of one cycle, a function after the other."""
-    return (*AUGMENT[dataset], erase) if cycle == 0 and dataset in recipe.erase else AUGMENT[dataset]
-
-
-def _augment(recipe, dataset, cycle):
-    steps = _steps(recipe, dataset, cycle)
-    return lambda images: reduce(lambda batch, step: step(batch), steps, images)
-
-
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Models to train; all of them when none is named.")] = None,
     dataset: Annotated[str, typer.Option(help="signs or fashion-mnist.")] = "signs",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and the augmentation.")] = 0,
-    epochs: Annotated[int | None, typer.Option(help="One cycle of so many epochs, instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="So many epochs, instead of the recipe's.")] = None,
     folder: Annotated[Path, typer.Option(help="Where checkpoints and manifest.json are written.")] = CHECKPOINTS,
 ):
     """Train models of the zoo by their recipes and write their checkpoints and manifest."""
     if dataset not in SHAPES or not RECIPES.keys() >= set(names or ()):
         raise typer.BadParameter(f"models are {', '.join(RECIPES)}; data sets are {', '.join(SHAPES)}.")
     for name in names or RECIPES:
-        entry = retrain(name, dataset, seed=seed, cycles=epochs and (epochs,), folder=folder)
+        entry = retrain(name, dataset, seed=seed, epochs=epochs, folder=folder)
         typer.echo(f"{dataset}/{name}: accuracy {entry['accuracy']:.2%}, {entry['seconds']} s")
 
 

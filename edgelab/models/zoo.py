@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.models.mobilenet import mobilenet_v2
+from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2
 from edgelab.models.resnet import resnet
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -27,22 +27,21 @@ SHAPES = {"signs": {"in_channels": 3, "num_classes": 16}, "fashion-mnist": {"in_
 class Recipe:
     """How a model is built and trained.
 
-    `cycles` says, by data set, for how many epochs each cycle of the learning rate lasts; every cycle after the first
-    starts from half of the peak before (warm restarts: Loshchilov and Hutter, 2017). On the data sets in `erase`, the
-    first cycle also blanks a square of each image. `options` go to `train.fit`.
+    `epochs` says how long, by data set; `options` go to `train.fit`. Convolutions start from torch's own weights, not
+    from He's fan-out: batch norm undoes their scale, and large weights would only turn more slowly.
     """
 
     build: Callable
-    cycles: dict[str, tuple[int, ...]]
-    options: dict = field(default_factory=dict)
-    erase: tuple[str, ...] = ()
+    epochs: dict[str, int]
+    options: dict = field(default_factory=lambda: {"lr": 0.15})
 
 
-_MOBILE = {"lr": 0.1, "weight_decay": 1e-4}
+_MOBILE = {"lr": 0.15, "weight_decay": 1e-4}
 RECIPES = {
-    "resnet": Recipe(resnet, {"signs": (16, 6), "fashion-mnist": (6, 5)}, erase=("signs",)),
-    "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": (16,), "fashion-mnist": (3,)}),
-    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": (8,), "fashion-mnist": (1,)}, _MOBILE, ("signs",)),
+    "resnet": Recipe(resnet, {"signs": 24, "fashion-mnist": 12}),
+    "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": 16, "fashion-mnist": 6}),
+    "mobilenet_v1_025": Recipe(partial(mobilenet_v1, 0.25), {"signs": 24, "fashion-mnist": 6}, _MOBILE),
+    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": 24, "fashion-mnist": 6}, _MOBILE),
 }
 
 

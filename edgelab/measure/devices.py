@@ -77,12 +77,14 @@ _M4_MACS = _arithmetic(
     + _M4_TRM
 )
 _MLPERF_TINY = (
-    "C. Banbury et al., 'MLPerf Tiny Benchmark', 2021, reference results on a NUCLEO-L4R5ZI (Cortex-M4, 120 MHz, "
-    "TensorFlow Lite Micro): ResNet-8, 12.5 M MACs, 704 ms, https://arxiv.org/abs/2106.07597; "
+    "MLPerf Tiny v0.5, reference results (Banbury et al., https://arxiv.org/abs/2106.07597), ResNet-8 in int8 on a "
+    "NUCLEO-L4R5ZI (Cortex-M4, 120 MHz, TensorFlow Lite Micro), closed/reference/results/Nucleo-L4R5ZI/ic in "
+    "https://github.com/mlcommons/tiny_results_v0.5: "
 )
+_RESNET_8 = _MLPERF_TINY + "12.5 M MACs, 100 inferences in 70.43 s: 12.5 M / 0.704 s"
 _XNNPACK = (
     "XNNPACK README, MobileNet v1 1.0 (569 M MACs: Howard et al., https://arxiv.org/abs/1704.04861), fp32, all cores, "
-    "https://github.com/google/XNNPACK#performance: "
+    "32-bit system, https://github.com/google/XNNPACK#performance: "
 )
 _SBC_BENCH = "sbc-bench, https://github.com/ThomasKaiser/sbc-bench/blob/master/results/reviews/"
 _NRF = "nRF52840 Product Specification, https://docs.nordicsemi.com/bundle/ps_nrf52840"
@@ -129,8 +131,8 @@ DEVICES: tuple[Device, ...] = (
             "flash_bytes": _NRF,
             "ram_bytes": _NRF,
             "memory_bandwidth": "theoretical peak: one 32-bit load a cycle, 64 MHz x 4 bytes; " + _NRF,
-            "power_w": "the chip alone, CPU running from flash with cache and DC/DC: 3.3 mA x 3 V; " + _NRF,
-            "achieved": _MLPERF_TINY + "12.5 M / 0.704 s, scaled by the clock, 64 / 120",
+            "power_w": "the chip alone, CPU running CoreMark from flash, DC/DC: 3.3 mA (52 uA/MHz) x 3 V; " + _NRF,
+            "achieved": _RESNET_8 + ", scaled by the clock, 64 / 120",
         },
     ),
     Device(
@@ -142,7 +144,7 @@ DEVICES: tuple[Device, ...] = (
         flash_bytes=2 * MIB,
         ram_bytes=640 * KIB,
         memory_bandwidth=480e6,
-        power_w=120 * 110e-6 * 3.3,
+        power_w=0.0415,
         achieved={"int8": 12.5e6 / 0.704},
         sources={
             "clock_hz": _L4R5,
@@ -151,8 +153,8 @@ DEVICES: tuple[Device, ...] = (
             "flash_bytes": _L4R5,
             "ram_bytes": _L4R5,
             "memory_bandwidth": "theoretical peak: one 32-bit load a cycle, 120 MHz x 4 bytes; " + _L4R5,
-            "power_w": "run mode, LDO: 110 uA/MHz x 120 MHz x 3.3 V; " + _L4R5,
-            "achieved": _MLPERF_TINY + "12.5 M / 0.704 s",
+            "power_w": "the chip alone, measured: " + _MLPERF_TINY + "29.2 mJ for each inference of 0.704 s",
+            "achieved": _RESNET_8,
         },
     ),
     Device(
@@ -179,9 +181,11 @@ DEVICES: tuple[Device, ...] = (
             "ram_bytes": "on-chip SRAM: " + _ESP32,
             "memory_bandwidth": "theoretical peak of the on-chip SRAM for one core: 240 MHz x 128 bits; weights in the "
             "external flash come through a cache at 80 MHz x 4 bits = 40 MB/s; " + _ESP32,
-            "power_w": "both cores running 128-bit loads at 240 MHz, radio off: 91.7 mA x 3.3 V; " + _ESP32,
+            "power_w": "the chip alone, both cores running 128-bit loads at 240 MHz, radio and peripherals off: "
+            "91.7 mA x 3.3 V; " + _ESP32,
             "achieved": "one core; ESP-NN README, int8 1x1 convolution, 10 x 10 x 64 to 64 channels: 409,600 MACs in "
-            "461,398 ticks of 240 MHz, https://github.com/espressif/esp-nn#performance",
+            "461,398 ticks of 240 MHz, "
+            "https://github.com/espressif/esp-nn/blob/0798b58ff527a3a552018e9392907f490a775c81/README.md",
         },
     ),
     Device(
@@ -199,13 +203,15 @@ DEVICES: tuple[Device, ...] = (
             "clock_hz": _H743,
             "cores": _H743,
             "macs_per_cycle": _arithmetic(
-                "int8 2 (SMLAD: two 16-bit products, one multiplier); fp32 1 (VFMA). Arm Cortex-M7 Technical Reference "
-                "Manual, https://developer.arm.com/documentation/ddi0489"
+                "int8 2 (SMLAD: two 16-bit products, once a cycle at best); fp32 1 (one multiply-accumulate a cycle, "
+                "https://www.elektroniknet.de/halbleiter/mikrocontroller/kann-arms-cortex-m7-einen-dsp-ersetzen.113297/"
+                "seite-3.html). Arm publishes no timings for this core, see https://www.quinapalus.com/cm7cycles.html"
             ),
             "flash_bytes": _H743,
             "ram_bytes": "in several parts, the largest 512 KiB: " + _H743,
             "memory_bandwidth": "theoretical peak of the AXI bus: 240 MHz x 64 bits; " + _H743,
-            "power_w": "run mode, typical: 275 uA/MHz x 480 MHz x 3.3 V; STM32H743/753 product page, "
+            "power_w": "estimate for the chip alone, as if the current grew with the clock alone: 275 uA/MHz, "
+            "typical in run mode with the peripherals off, x 480 MHz x 3.3 V; STM32H743/753 product page, "
             "https://www.st.com/en/microcontrollers-microprocessors/stm32h743-753.html",
             "achieved": "L. Lai et al., 'CMSIS-NN', 2018, on a 216 MHz Cortex-M7: a CNN of 24.7 M operations (half as "
             "many MACs) in 99.1 ms, scaled by the clock, 480 / 216, https://arxiv.org/abs/1801.06601",
@@ -260,7 +266,7 @@ DEVICES: tuple[Device, ...] = (
             "memory_bandwidth": "measured: memcpy 2514.6 MB/s, read and written; " + _SBC_BENCH + "RPi-4B-Rev1.1.md",
             "power_w": "measured, four cores busy: 1280 mA x 5 V; J. Geerling, Raspberry Pi Dramble, power "
             "consumption, https://www.pidramble.com/wiki/benchmarks/power-consumption",
-            "achieved": _XNNPACK + "75 ms (32-bit system)",
+            "achieved": _XNNPACK + "75 ms",
         },
     ),
     Device(
@@ -272,7 +278,7 @@ DEVICES: tuple[Device, ...] = (
         flash_bytes=32 * 10**9,
         ram_bytes=4 * GIB,
         memory_bandwidth=2 * 4447.8e6,
-        power_w=7.9,
+        power_w=11.0,
         sources={
             "clock_hz": _PI_5,
             "cores": _PI_5,
@@ -283,8 +289,8 @@ DEVICES: tuple[Device, ...] = (
             "flash_bytes": _SD_CARD,
             "ram_bytes": "the 4 GB model: " + _PI_5,
             "memory_bandwidth": "measured: memcpy 4447.8 MB/s, read and written; " + _SBC_BENCH + "RPi-5B-Rev1.0.md",
-            "power_w": "measured, Geekbench on all cores: 7.9 W; sbc-reviews issue 21, "
-            "https://github.com/geerlingguy/sbc-reviews/issues/21",
+            "power_w": "measured at the wall, all cores solving a dense linear system (HPL): 11 W; J. Geerling, "
+            "top500-benchmark, https://github.com/geerlingguy/top500-benchmark#results",
         },
     ),
     Device(
@@ -307,7 +313,8 @@ DEVICES: tuple[Device, ...] = (
             "flash_bytes": "Pixel 6 tech specs, the smaller model, https://support.google.com/pixelphone/answer/7158570",
             "ram_bytes": "Pixel 6 tech specs, https://support.google.com/pixelphone/answer/7158570",
             "memory_bandwidth": "theoretical peak of LPDDR5: 4 x 16 bits x 6400 MT/s; " + _TENSOR,
-            "power_w": "estimate: about what a phone's case sheds for long without growing hot; " + _TENSOR,
+            "power_w": "estimate, not a measurement: about what a phone can shed for long. The chip draws more until "
+            "it is hot and slows down, as this article shows: " + _TENSOR,
         },
     ),
 )

@@ -95,8 +95,7 @@ def rich_table(rows: Mapping[str, Row]) -> Table:
 
 
 def headings() -> list[str]:
-    """Return the table's column headings, in the learner's language: the model, then one for each of `cells`."""
-    """Return the heading of every column, the model's name first, with its unit."""
+    """Return the columns' headings with their units, in the learner's language: the model's, then one for each cell."""
     return [
         _("model"),
         _("parameters"),
@@ -111,7 +110,6 @@ def headings() -> list[str]:
 
 def cells(row: Row) -> list[str]:
     """Return the row's figures as text, in the units of `headings`."""
-    """Return a row as text, a cell for every column but the first."""
     return [
         f"{row.params:,}",
         f"{row.size_bytes / 1024:,.0f}",

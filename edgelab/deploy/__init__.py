@@ -1,0 +1,6 @@
+"""From a trained model to the file that another runtime runs, and the proof that it is the same model."""
+
+from edgelab.deploy.onnx import operators, to_onnx
+from edgelab.deploy.runner import LEVELS, Parity, Runner, check_parity
+
+__all__ = ["LEVELS", "Parity", "Runner", "check_parity", "operators", "to_onnx"]

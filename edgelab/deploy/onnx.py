@@ -1,0 +1,165 @@
+"""Export to ONNX: float models as they are, quantized ones with QuantizeLinear/DequantizeLinear pairs and int8 weights.
+
+ONNX Runtime fuses the pairs around each operator into one integer kernel, so what was calibrated or trained is what
+runs. Format: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html (tensor-oriented, QDQ).
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from edgelab.data.storage import atomic_write
+from edgelab.deploy.runner import Runner, check_parity
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+from edgelab.quantization import FakeQuantize, SameGrid, quantize
+
+OPSET = 21
+
+
+class _QuantizeDequantize(nn.Module):
+    """A `FakeQuantize` as the two ONNX operators that it stands for."""
+
+    def __init__(self, qparams):
+        super().__init__()
+        self.register_buffer("scale", qparams.scale)
+        self.register_buffer("zero_point", qparams.zero_point.to(qparams.spec.dtype))
+
+    def forward(self, x):
+        grid = (self.scale, self.zero_point)
+        codes = torch.onnx.ops.symbolic("QuantizeLinear", (x, *grid), dtype=self.zero_point.dtype, shape=x.shape)
+        return torch.onnx.ops.symbolic("DequantizeLinear", (codes, *grid), dtype=torch.float32, shape=x.shape)
+
+
+def to_onnx(model, example, path, *, dynamic_batch=False):
+    """Write `model` to `path` as ONNX and return the path.
+
+    `example` is one input, `(N, C, H, W)`; the file takes exactly its shape, or any N with `dynamic_batch`. A model
+    from `convert` is written with int8 weights and int32 biases. What ONNX Runtime computes from the file is compared
+    with the model before the path is returned. Raise `EdgelabError` for an operator that ONNX lacks,
+    and for activations of other than 8 bits, which no integer kernel takes.
+    """
+    reference, model = model, copy.deepcopy(model).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, (FakeQuantize, SameGrid)) and ".quantizer" not in name:
+            quantizer = module.quantizer if isinstance(module, SameGrid) else module
+            if quantizer.spec.bits != 8:
+                raise EdgelabError(
+                    _("ONNX Runtime has integer kernels for activations of 8 bits, not of %(bits)s.")
+                    % {"bits": quantizer.spec.bits}
+                )
+            model.set_submodule(name, _QuantizeDequantize(quantizer.qparams))
+    proto = _export(model, example, dynamic_batch)
+    _pool_globally(proto.graph)
+    _store_integers(proto.graph, model)
+    _strip(proto.graph)
+    onnx.checker.check_model(proto)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as out:
+        out.write(proto.SerializeToString())
+    parity = check_parity(reference, Runner.open(path), example)
+    if parity.mean > 0.05 * parity.span + 1e-6:
+        raise EdgelabError(
+            _("What ONNX Runtime computes from %(path)s is not what the model computes: %(mean).3g apart on average.")
+            % {"path": path, "mean": parity.mean}
+        )
+    return path
+
+
+def operators(path, *, level="all"):
+    """Return the `Counter` of operators that ONNX Runtime really runs for the file `path`, after its optimisation.
+
+    `QLinearConv` is an integer convolution; `Conv` (`FusedConv`, `NhwcFusedConv`) one in float.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        Runner.open(path, level=level, save_as=optimised)
+        return Counter(node.op_type for node in onnx.load(optimised).graph.node)
+
+
+def _export(model, example, dynamic_batch):
+    """Return torch's export of `model`, without the exporter's talk."""
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    if dynamic_batch and len(example) == 1:
+        example = torch.cat([example, example])  # the exporter takes a batch of 1 for a constant
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                verbose=False,
+                input_names=["input"],
+                output_names=["output"],
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise EdgelabError(_("This model cannot be written as ONNX: %(reason)s") % {"reason": reason}) from None
+    finally:
+        logger.setLevel(level)
+    return program.model_proto
+
+
+def _strip(graph):
+    """Take out what only says where in the Python source each node came from: a tenth of a small file."""
+    del graph.metadata_props[:], graph.value_info[:]
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def _pool_globally(graph):
+    """Turn each mean over height and width into GlobalAveragePool, which has an integer kernel; ReduceMean has none."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants:
+            continue
+        axes = {int(axis) % 4 for axis in numpy_helper.to_array(constants[node.input[1]])}
+        keepdims = next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1)
+        if axes == {2, 3} and keepdims:
+            pool = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
+            node.CopyFrom(pool)
+
+
+def _store_integers(graph, model):
+    """Replace quantized weights by int8 codes and their biases by int32 codes, with the nodes that read them."""
+    layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "weight_qparams")}
+    constants = {}
+    for name, layer in layers.items():
+        constants[f"{name}.weight"] = quantize(layer.weight, layer.weight_qparams), layer.weight_qparams.scale
+        if hasattr(layer, "bias_scale"):
+            codes = torch.round(layer.bias.double() / layer.bias_scale).to(torch.int32)
+            constants[f"{name}.bias"] = codes, layer.bias_scale
+    floats = [tensor for tensor in graph.initializer if tensor.name in constants]
+    for tensor in floats:
+        graph.initializer.remove(tensor)
+    nodes = [*(_read(graph, tensor.name, *constants[tensor.name]) for tensor in floats), *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _read(graph, name, codes, scale):
+    """Add `codes` and `scale` as constants; return the DequantizeLinear that makes the tensor `name` of them."""
+    zero_point = torch.zeros(scale.shape, dtype=codes.dtype)  # ONNX Runtime fuses a Gemm only where it is spelled out
+    constants = {f"{name}_codes": codes, f"{name}_scale": scale, f"{name}_zero_point": zero_point}
+    for constant, tensor in constants.items():
+        graph.initializer.append(numpy_helper.from_array(tensor.detach().contiguous().numpy(), constant))
+    axis = {"axis": 0} if scale.dim() else {}
+    return helper.make_node("DequantizeLinear", list(constants), [name], name=f"{name}_read", **axis)

@@ -1,0 +1,124 @@
+"""One way to run a model, whatever runs it: normalised images in, logits out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+
+# ONNX Runtime's graph optimisations by how far they go: https://onnxruntime.ai/docs/performance/model-optimizations
+LEVELS = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+class Runner:
+    """A model in its runtime: call it with float32 images `(N, C, H, W)` and get logits `(N, classes)`, a tensor.
+
+    `Runner(model)` runs a module in torch, `Runner.open(path)` a file in the runtime of its kind. It is a function of
+    images, so `train.evaluate` takes it; `runner.once(image)` is what to time.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.name, self._model = "torch", model.eval()
+
+    @classmethod
+    def open(cls, path, *, threads=1, level="all", save_as=None):
+        """Return the runner of an `.onnx` file, with so many threads and that `level` of graph optimisation.
+
+        `save_as` is where to write the graph that the runtime made of it.
+
+        Raise `EdgelabError` for a file that is missing, of another kind, or that its runtime cannot load.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
+        if path.suffix != ".onnx":
+            raise EdgelabError(_("%(path)s is no .onnx file: no runtime for it is installed.") % {"path": path})
+        return OnnxRunner(path, threads=threads, level=level, save_as=save_as)
+
+    def once(self, image):
+        """Return a function without arguments that runs the model on `image` once: for `measure_latency`."""
+        image = image.contiguous()
+
+        def run():
+            with torch.inference_mode():
+                return self._model(image)
+
+        return run
+
+    @torch.inference_mode()
+    def __call__(self, images):
+        return self._model(images)
+
+
+class OnnxRunner(Runner):
+    """A model file in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path, *, threads=1, level="all", save_as=None):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.graph_optimization_level = LEVELS[level]
+        if save_as is not None:
+            options.optimized_model_filepath = str(save_as)
+        options.log_severity_level = 3  # errors only: a learner can do nothing about its warnings
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime raises a class of its own for every kind of trouble
+            reason = str(error).partition("\n")[0]
+            raise EdgelabError(
+                _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
+            ) from None
+        self.name, self.threads = "onnxruntime", threads
+        (self._input,) = (value.name for value in self._session.get_inputs())
+        shape = self._session.get_inputs()[0].shape
+        self._batch = shape[0] if isinstance(shape[0], int) else None
+
+    def once(self, image):
+        feed = {self._input: np.ascontiguousarray(image.numpy())}
+        return lambda: self._session.run(None, feed)[0]
+
+    def __call__(self, images):
+        step = self._batch or len(images)
+        if self._batch and len(images) % self._batch:
+            raise EdgelabError(
+                _("This file takes %(batch)s images at a time, and %(images)s do not divide into that.")
+                % {"batch": self._batch, "images": len(images)}
+            )
+        logits = [self.once(part)() for part in images.split(step)]
+        return torch.from_numpy(np.concatenate(logits))
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a deployed model's logits are from the model's own.
+
+    `largest` and `mean` are absolute differences of logits, `span` the largest logit less the smallest, `agreement`
+    the share of images with the same best class, in [0, 1].
+    """
+
+    largest: float
+    mean: float
+    span: float
+    agreement: float
+
+
+def check_parity(model, runner, images):
+    """Return the `Parity` of `runner` with `model`, two functions of images `(N, C, H, W)`."""
+    with torch.inference_mode():
+        expected, got = model(images), runner(images)
+    difference = (got - expected).abs()
+    return Parity(
+        largest=float(difference.max()),
+        mean=float(difference.mean()),
+        span=float(expected.max() - expected.min()),
+        agreement=float((got.argmax(1) == expected.argmax(1)).float().mean()),
+    )

@@ -1,0 +1,45 @@
+"""From real numbers to the integers that run: affine grids, observers, calibration, and training for few bits.
+
+The path: `prepare` a model, `calibrate` it (and perhaps train it), `convert` it, and export it with `edgelab.deploy`.
+"""
+
+from edgelab.quantization.affine import QParams, QSpec, choose_qparams, dequantize, fake_quantize, quantize, sqnr
+from edgelab.quantization.equalization import correct_bias, equalize
+from edgelab.quantization.fake_quantize import FakeQuantize, SameGrid
+from edgelab.quantization.graph import fold_batchnorm
+from edgelab.quantization.observers import OBSERVERS
+from edgelab.quantization.ptq import (
+    QuantizationConfig,
+    calibrate,
+    convert,
+    learn_steps,
+    prepare,
+    quantizers,
+    sensitivity,
+)
+from edgelab.quantization.qat import RoundSTE, learned_step
+
+__all__ = [
+    "OBSERVERS",
+    "FakeQuantize",
+    "QParams",
+    "QSpec",
+    "QuantizationConfig",
+    "RoundSTE",
+    "SameGrid",
+    "calibrate",
+    "choose_qparams",
+    "convert",
+    "correct_bias",
+    "dequantize",
+    "equalize",
+    "fake_quantize",
+    "fold_batchnorm",
+    "learn_steps",
+    "learned_step",
+    "prepare",
+    "quantize",
+    "quantizers",
+    "sensitivity",
+    "sqnr",
+]

@@ -1,0 +1,112 @@
+"""Two cures without training for networks whose channels differ too much.
+
+Source: Nagel et al., 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction".
+
+`equalize` moves scale between neighbouring layers until their channels have like ranges; `correct_bias` takes back the
+mean error that rounding the weights has put on every output.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from edgelab.quantization.graph import does_nothing, fold_batchnorm, is_weighted, operation, weighted_nodes
+
+
+@torch.no_grad()
+def equalize(model, *, rounds=20):
+    """Return a copy of `model`, batch norm folded, whose neighbouring layers have weights of like range.
+
+    For positive s, relu(s x) = s relu(x): so output channel i of one layer may be divided by s_i, if the next layer's
+    weights for that channel are multiplied by it. With r1 and r2 the ranges of the channel's weights in both layers,
+    s = r1 / sqrt(r1 r2) makes them equal (eq. 11 of the paper). ReLU6 is no such function, and becomes ReLU; batch norm
+    trained with the clip hardly needs it, as the paper found, but check the accuracy.
+    """
+    model = _without_clip(fold_batchnorm(model))
+    pairs = [(first, second) for first in weighted_nodes(model) if (second := _only_reader(model, first)) is not None]
+    for _round in range(rounds):
+        for first, second in pairs:
+            _balance(model.get_submodule(first.target), model.get_submodule(second.target))
+    return model
+
+
+def _without_clip(graph_module):
+    """Replace ReLU6 by ReLU, in place."""
+    for node in graph_module.graph.nodes:
+        if operation(graph_module, node) is nn.ReLU6:
+            graph_module.set_submodule(node.target, nn.ReLU())
+        elif operation(graph_module, node) is F.relu6:
+            node.target = F.relu
+    graph_module.recompile()
+    return graph_module
+
+
+def _only_reader(graph_module, node):
+    """Return the convolution or linear layer that alone reads a layer's output, through at most a ReLU, or None."""
+    while len(node.users) == 1:
+        node = next(iter(node.users))
+        if is_weighted(graph_module, node):
+            return node
+        if operation(graph_module, node) not in (nn.ReLU, F.relu, torch.relu) and not does_nothing(graph_module, node):
+            return None
+    return None
+
+
+def _balance(first, second):
+    """Give output channel i of `first` and input channel i of `second` the same largest weight."""
+    outgoing = _by_input(second)
+    r1, r2 = first.weight.abs().flatten(1).amax(1), outgoing.abs().amax(1)
+    s = torch.where((r1 > 0) & (r2 > 0), (r1 / r2).sqrt(), torch.ones_like(r1))
+    first.weight.div_(s.reshape(-1, *[1] * (first.weight.dim() - 1)))
+    if first.bias is not None:
+        first.bias.div_(s)
+    shape = [-1, 1, 1, 1] if _is_depthwise(second) else [1, -1, *[1] * (second.weight.dim() - 2)]
+    second.weight.mul_(s.reshape(shape))
+
+
+def _by_input(layer):
+    """Return a layer's weights as `(input channels, the rest)`."""
+    return (layer.weight if _is_depthwise(layer) else layer.weight.transpose(0, 1)).flatten(1)
+
+
+def _is_depthwise(layer):
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+
+
+@torch.inference_mode()
+def correct_bias(model, images, *, batch_size=64):
+    """Take the mean error of rounded weights out of the biases of a calibrated model, in place; return the model.
+
+    Rounding changes a layer's output by (Q(W) - W) x. Its mean over data, (Q(W) - W) E[x], is a constant for each
+    channel, and the bias can carry it (section 4.2 of the paper). E[x] is measured on `images`, normalised float32
+    `(N, C, H, W)`, as the quantized model sees them, layer after layer; padding at the borders is left out of account.
+    """
+    model.eval()
+    means = {}
+
+    def note(name):
+        def hook(_layer, inputs):
+            x = inputs[0].detach()
+            mean = x.mean([0, 2, 3]) if x.dim() == 4 else x.mean(0)
+            means[name] = means.get(name, 0) + mean * len(x) / len(images)
+
+        return hook
+
+    layers = {node.target: model.get_submodule(node.target) for node in weighted_nodes(model)}
+    layers = {name: layer for name, layer in layers.items() if parametrize.is_parametrized(layer)}
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    try:
+        for batch in images.to(memory_format=torch.channels_last).split(batch_size):
+            model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, layer in layers.items():
+        error = layer.weight - layer.parametrizations["weight"].original
+        per_input = error.flatten(2).sum(2) if error.dim() == 4 else error
+        groups = getattr(layer, "groups", 1)
+        x = means[name].reshape(groups, -1)
+        shift = torch.einsum("goi,gi->go", per_input.reshape(groups, -1, x.shape[1]), x).flatten()
+        layer.bias = nn.Parameter((0 if layer.bias is None else layer.bias) - shift)
+    return model

@@ -1,0 +1,208 @@
+"""Post-training quantization: prepare -> calibrate -> convert, and the layer-by-layer question "who is hurt?"."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils import parametrize
+from tqdm.auto import tqdm
+
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+from edgelab.quantization.affine import QSpec
+from edgelab.quantization.fake_quantize import FakeQuantize, SameGrid
+from edgelab.quantization.graph import (
+    does_nothing,
+    fold_batchnorm,
+    is_integer,
+    moves_codes,
+    rectifier_after,
+    weighted_nodes,
+)
+from edgelab.quantization.observers import OBSERVERS
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """What to quantize, and how finely.
+
+    `weight_bits` and `activation_bits` from 2 to 8; `activation_bits=None` leaves activations in float. Weights are
+    symmetric without the lowest code, as LiteRT requires, with a scale for each output channel (`per_channel`) or one
+    for all. Activations are affine, one scale each. `observer` and `weight_observer` are names of `OBSERVERS`. `skip`
+    names layers that stay in float, as `named_modules` does; a prefix names all below it.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int | None = 8
+    per_channel: bool = True
+    observer: str = "min-max"
+    weight_observer: str = "min-max"
+    skip: tuple[str, ...] = ()
+
+    def weight_quantizer(self):
+        """Return a new `FakeQuantize` for one layer's weights."""
+        spec = QSpec(self.weight_bits, symmetric=True, narrow=True, axis=0 if self.per_channel else None)
+        return FakeQuantize(_observer(self.weight_observer, spec))
+
+    def activation_quantizer(self):
+        """Return a new `FakeQuantize` for one activation."""
+        return FakeQuantize(_observer(self.observer, QSpec(self.activation_bits, signed=False)))
+
+    def skips(self, name):
+        """Return whether the layer `name` stays in float."""
+        return any(name == skipped or name.startswith(f"{skipped}.") for skipped in self.skip)
+
+
+def _observer(name, spec):
+    if name not in OBSERVERS:
+        raise EdgelabError(
+            _("There is no observer %(name)r. There are: %(known)s.") % {"name": name, "known": ", ".join(OBSERVERS)}
+        )
+    return OBSERVERS[name](spec)
+
+
+def prepare(model, config=QuantizationConfig()):
+    """Return a copy of `model`, batch norm folded, that watches or rounds every tensor the integer runtime will hold.
+
+    Weights of convolutions and linear layers get a `FakeQuantize` each; so does every activation that an integer
+    kernel reads or writes, after its ReLU if it has one: that is where the runtime saturates. What only moves codes
+    (max pooling, reshaping) keeps the grid of its input. The new model starts in mode `observe`: `calibrate` it.
+
+    Raise `EdgelabError` for a model that `torch.fx` cannot follow, naming the line, and for an unknown name in `skip`.
+    """
+    prepared = fold_batchnorm(model)
+    names = {name for name, _module in prepared.named_modules()}
+    if unknown := set(config.skip) - names:
+        raise EdgelabError(_("There is no layer %(name)s to leave in float.") % {"name": ", ".join(sorted(unknown))})
+    if config.activation_bits is not None:
+        _insert_activation_quantizers(prepared, config)
+    for node in weighted_nodes(prepared):
+        layer = prepared.get_submodule(node.target)
+        if not config.skips(node.target) and not parametrize.is_parametrized(layer):
+            parametrize.register_parametrization(layer, "weight", config.weight_quantizer(), unsafe=True)
+    prepared.graph.lint()
+    prepared.recompile()
+    return prepared
+
+
+def _insert_activation_quantizers(prepared, config):
+    """Put a `FakeQuantize` behind every tensor that an integer kernel reads or writes."""
+    quantized = {}  # node -> the name of its quantizer
+
+    def is_kernel(node):
+        return is_integer(prepared, node) and not (node.op == "call_module" and config.skips(node.target))
+
+    def is_written_by_kernel(node):
+        before = node.all_input_nodes[0] if node.all_input_nodes else None
+        if before is not None and rectifier_after(prepared, before) is node:
+            return is_kernel(before)
+        return is_kernel(node) and rectifier_after(prepared, node) is None
+
+    for node in list(prepared.graph.nodes):
+        if node.op == "output":
+            continue
+        fused = rectifier_after(prepared, node) is not None and is_kernel(node)
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        if does_nothing(prepared, node) and source in quantized:
+            quantized[node] = quantized[source]
+            continue
+        if moves_codes(prepared, node) and source in quantized:
+            quantizer = SameGrid(prepared.get_submodule(quantized[source]))
+        elif is_written_by_kernel(node) or (not fused and any(is_kernel(user) for user in node.users)):
+            quantizer = config.activation_quantizer()
+        else:
+            continue
+        name = f"quantize_{node.name}"
+        prepared.add_submodule(name, quantizer)
+        with prepared.graph.inserting_after(node):
+            inserted = prepared.graph.call_module(name, (node,))
+        node.replace_all_uses_with(inserted, delete_user_cb=lambda user, inserted=inserted: user is not inserted)
+        quantized[inserted] = quantized[source] if isinstance(quantizer, SameGrid) else name
+
+
+def quantizers(model):
+    """Return the model's `FakeQuantize` modules by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantize)}
+
+
+@torch.inference_mode()
+def calibrate(model, images, *, batch_size=64):
+    """Show `images` (normalised float32, `(N, C, H, W)`) to a prepared model, then fix every scale and zero point.
+
+    The model quantizes from then on. Return it. Raise `EdgelabError` where nothing was observed, or nothing finite.
+    """
+    model.eval()
+    for quantizer in quantizers(model).values():
+        quantizer.mode = "observe"
+    batches = images.to(memory_format=torch.channels_last).split(batch_size)
+    weights = [quantizer for name, quantizer in quantizers(model).items() if ".parametrizations." in name]
+    for layer in model.modules():
+        if parametrize.is_parametrized(layer):
+            _shown = layer.weight  # reading a weight shows it to its observer
+    for quantizer in weights:
+        quantizer.freeze()
+        quantizer.mode = "float"  # activations are observed in the float model
+    for batch in tqdm(batches, desc=_("calibrating"), unit=_("batch"), delay=2, leave=False):
+        model(batch)
+    for quantizer in quantizers(model).values():
+        if quantizer.mode == "observe":
+            quantizer.freeze()
+        quantizer.mode = "quantize"
+    return model
+
+
+@torch.no_grad()
+def convert(model):
+    """Return a copy of a calibrated model that holds exactly the numbers its integers stand for.
+
+    Weights lie on their grid, kept as the layer's `weight_qparams`. Where the input is quantized too, the bias lies on
+    the grid of the int32 accumulator, step `input scale * weight scale`, kept as `bias_scale`. From both the export
+    recovers the codes without loss, so that what is evaluated here is what runs there.
+    """
+    model = copy.deepcopy(model)
+    for node in weighted_nodes(model):
+        layer = model.get_submodule(node.target)
+        if not parametrize.is_parametrized(layer):
+            continue
+        (quantizer,) = layer.parametrizations["weight"]
+        source = node.args[0]
+        while does_nothing(model, source):
+            source = source.args[0]
+        grid = model.get_submodule(source.target) if source.op == "call_module" else None
+        grid = grid.quantizer if isinstance(grid, SameGrid) else grid
+        if isinstance(grid, FakeQuantize) and layer.bias is not None:
+            # A channel of hardly anything but zeros has so small a scale that its bias would overflow.
+            least = layer.bias.abs() / (grid.scale * 2**30)
+            quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))
+            layer.bias_scale = grid.scale * quantizer.scale
+            layer.bias.copy_(torch.round(layer.bias.double() / layer.bias_scale) * layer.bias_scale)
+        layer.weight_qparams = quantizer.qparams
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return model.eval().requires_grad_(False)
+
+
+def learn_steps(model):
+    """Make every scale of a calibrated model a parameter that training may change (LSQ); return the model."""
+    for quantizer in quantizers(model).values():
+        quantizer.scale.requires_grad_(True)
+    return model
+
+
+def sensitivity(model, score, *, progress=True):
+    """Return `{layer: score}`: what `score(model)` gives with that layer's weights alone in integers, all else float.
+
+    `model` is calibrated; it comes back as it was.
+    """
+    every = quantizers(model)
+    modes = {name: quantizer.mode for name, quantizer in every.items()}
+    layers = {name.partition(".parametrizations.")[0]: name for name in every if ".parametrizations." in name}
+    scores = {}
+    try:
+        for layer, name in tqdm(layers.items(), desc=_("layers"), disable=not progress, delay=2, leave=False):
+            for other, quantizer in every.items():
+                quantizer.mode = "quantize" if other == name else "float"
+            scores[layer] = score(model)
+    finally:
+        for name, quantizer in every.items():
+            quantizer.mode = modes[name]
+    return scores

@@ -18,7 +18,7 @@ from edgelab.measure import (
     rich_table,
     saved_bytes,
 )
-from edgelab.measure.report import cells, headings
+from edgelab.measure.report import Deployed, cells, headings
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 ROW = Row(
@@ -44,10 +44,16 @@ def test_row_holds_what_each_counter_says():
     assert model.training and model[1].training and model[1].num_batches_tracked == 0
 
 
-def test_latency_is_that_of_the_run_given():
+def test_a_deployed_model_has_the_latency_size_and_energy_of_its_runtime():
     calls = []
-    measure_model(nn.Flatten(), IMAGE, run=lambda: calls.append(None))
+    deployed = Deployed(lambda: calls.append(None), size_bytes=123, precision="int8")
+    row = measure_model(nn.Conv2d(3, 8, 3), IMAGE, deployed=deployed)
     assert len(calls) >= 50
+    assert row.size_bytes == 123
+    in_float = measure_model(nn.Conv2d(3, 8, 3), IMAGE)
+    assert row.macs == in_float.macs
+    assert row.peak_bytes == in_float.peak_bytes // 4
+    assert row.energy_j == pytest.approx(estimate_energy(row.macs, 224, precision="int8"))
 
 
 def test_row_survives_json():

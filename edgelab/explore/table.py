@@ -1,25 +1,38 @@
 """The one table of the course: a row for every model the learner has made, kept in their folder."""
 
 from html import escape
+from pathlib import Path
 
 import torch
 
 from edgelab import data
 from edgelab.course.folder import edit, read, state_dir
+from edgelab.deploy import Runner
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
 from edgelab.measure import Row, measure_model
-from edgelab.measure.report import cells, headings
+from edgelab.measure.report import Deployed, cells, headings
 
 
-def add(name: str, model: torch.nn.Module, dataset: data.Dataset, *, accuracy: float) -> None:
+def add(
+    name: str,
+    model: torch.nn.Module,
+    dataset: data.Dataset,
+    *,
+    accuracy: float,
+    file: str | Path | None = None,
+    precision: str = "fp32",
+) -> None:
     """Measure `model` on one core and keep it as row `name`; a row of that name and data set is replaced.
 
-    `accuracy` is on the test images of `dataset`, in [0, 1].
+    `accuracy` is on the test images of `dataset`, in [0, 1]. With `file`, size and latency are those of that file in
+    its runtime, which computes in `precision`, "fp32" or "int8"; parameters and MACs are still counted on `model`.
     """
-    row = measure_model(model, data.normalize(dataset.test.images[:1]), accuracy=accuracy)
+    image = data.normalize(dataset.test.images[:1])
+    deployed = file and Deployed(Runner.open(file).once(image), Path(file).stat().st_size, precision)
+    row = measure_model(model, image, deployed=deployed, accuracy=accuracy)
     with edit(_file()) as state:
         state[f"{dataset.name}/{name}"] = row.as_dict()
 

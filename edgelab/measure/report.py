@@ -40,19 +40,28 @@ class Row:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """A model written for another runtime: `run` does one inference; its file's bytes; "fp32" or "int8" arithmetic."""
+
+    run: Callable[[], object]
+    size_bytes: int
+    precision: str = "fp32"
+
+
 def measure_model(
     model: nn.Module,
     example: torch.Tensor | tuple,
     *,
-    run: Callable[[], object] | None = None,
+    deployed: Deployed | None = None,
     threads: int = 1,
     accuracy: float | None = None,
 ) -> Row:
     """Return the row of `model` for one inference on `example`.
 
-    The latency is that of `run()`, such as a session of another runtime, else of the model itself in evaluation mode.
-    The peak is that of a runtime which does batch normalisation and activations in place; the energy is the estimate
-    for float32 with every weight fetched from DRAM once.
+    Size and latency are those of `deployed`, where the model was written for another runtime, else of the model itself
+    in evaluation mode. The peak is that of a runtime which does batch normalisation and activations in place; the
+    energy is the estimate with every weight fetched from DRAM once.
 
     Raises `EdgelabError` when `example` does not fit the model.
     """
@@ -60,16 +69,18 @@ def measure_model(
 
     macs = count_macs(model, example)
     with evaluating(model):
-        latency = measure_latency(run or _inference(model, example), threads=threads)
+        latency = measure_latency(deployed.run if deployed else _inference(model, example), threads=threads)
+    precision = deployed.precision if deployed else "fp32"
+    shrink = 4 if precision == "int8" else 1
     return Row(
         params=count_params(model),
-        size_bytes=saved_bytes(model),
+        size_bytes=deployed.size_bytes if deployed else saved_bytes(model),
         macs=macs,
         p50_ms=latency.p50_ms,
         p95_ms=latency.p95_ms,
         threads=threads,
-        peak_bytes=peak_activation_bytes(model, example, fused=True),
-        energy_j=estimate_energy(macs, model_bytes(model)),
+        peak_bytes=peak_activation_bytes(model, example, fused=True) // shrink,
+        energy_j=estimate_energy(macs, model_bytes(model) // shrink, precision=precision),
         accuracy=accuracy,
     )
 

@@ -1,0 +1,58 @@
+"""A figure beside the goal that the course has set itself for it."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One measured figure, in `unit`; `at_most` or `at_least` is its goal, and neither where it is only reported."""
+
+    name: str
+    measured: float
+    unit: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Return whether the goal is reached; None where there is none."""
+        if self.at_most is not None:
+            return self.measured <= self.at_most
+        return None if self.at_least is None else self.measured >= self.at_least
+
+    @property
+    def goal(self) -> str:
+        """Return the goal in words."""
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return "" if self.at_least is None else f">= {self.at_least:g}"
+
+
+def machine() -> dict[str, str]:
+    """Return what a reader must know of the machine to judge the ratios."""
+    capabilities = torch.cpu.get_capabilities()
+    wanted = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd_dotprod")
+    return {
+        "cpu": capabilities.get("cpu_name") or platform.processor() or platform.machine(),
+        "instructions": ", ".join(name for name in wanted if capabilities.get(name)),
+        "torch": torch.__version__,
+    }
+
+
+def report(claims: list[Claim], path: Path | None) -> None:
+    """Print the claims as a table, and write them to `path` as JSON."""
+    table = Table("figure", "measured", "goal", "", title=", ".join(machine().values()))
+    for claim in claims:
+        mark = {True: "✓", False: "✗", None: ""}[claim.met]
+        table.add_row(claim.name, f"{claim.measured:.2f} {claim.unit}".strip(), claim.goal, mark)
+    Console().print(table)
+    if path is not None:
+        rows = [{**asdict(claim), "met": claim.met} for claim in claims]
+        path.write_text(json.dumps({"machine": machine(), "claims": rows}, indent=1) + "\n", "utf-8")

@@ -1,0 +1,101 @@
+"""Quantization in figures: int8 without training, MobileNet's collapse and cure, and training for few bits."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from edgelab import data
+from edgelab.bench.claims import Claim
+from edgelab.deploy import Runner, onnxruntime_quantizers, to_onnx
+from edgelab.measure import compare_latency
+from edgelab.models import load_pretrained
+from edgelab.quantization import (
+    QuantizationConfig,
+    calibrate,
+    convert,
+    correct_bias,
+    equalize,
+    prepare,
+)
+from edgelab.train import evaluate
+
+DATASETS = ("signs", "fashion-mnist")
+CALIBRATION_IMAGES = 512
+SEEDS = (0, 1, 2)
+
+
+def int8_without_training(dataset) -> list[Claim]:
+    """Return the figures of the baseline's W8A8 post-training quantization, ours and ONNX Runtime's own."""
+    loaded = data.load(dataset)
+    images = data.normalize(loaded.train.images[:CALIBRATION_IMAGES])
+    model = load_pretrained("resnet", dataset)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        floating, ours = folder / "float.onnx", folder / "ours.onnx"
+        to_onnx(model, images[:1], floating)
+        prepared, seconds = _timed(lambda: calibrate(prepare(model), images))
+        to_onnx(convert(prepared), images[:1], ours)
+        theirs, their_seconds = {}, {}
+        for method in tqdm(onnxruntime_quantizers.METHODS, desc="ONNX Runtime's calibrators", delay=2):
+            out = folder / f"{method}.onnx"
+            theirs[method], their_seconds[method] = _timed(
+                lambda out=out, method=method: onnxruntime_quantizers.quantize_static(
+                    floating, out, images, method=method
+                )
+            )
+        reference = evaluate(Runner.open(floating), loaded.test)
+        accuracy = evaluate(Runner.open(ours), loaded.test)
+        best = max(evaluate(Runner.open(path), loaded.test) for path in theirs.values())
+        run = {
+            key: Runner.open(path).once(images[:1])
+            for key, path in {"float": floating, "ours": ours, "theirs": theirs["min-max"]}.items()
+        }
+        faster = compare_latency({"float": run["float"], "ours": run["ours"]})
+        against = compare_latency({"ours": run["ours"], "theirs": run["theirs"]})
+        smaller = floating.stat().st_size / ours.stat().st_size
+    return [
+        Claim(f"{dataset}: float accuracy", 100 * reference, "%"),
+        Claim(f"{dataset}: W8A8 without training, points lost", 100 * (reference - accuracy), at_most=0.2),
+        Claim(f"{dataset}: points behind ONNX Runtime's best calibrator", 100 * (best - accuracy), at_most=0.1),
+        Claim(f"{dataset}: file smaller", smaller, "x", at_least=3.7),
+        Claim(f"{dataset}: faster than ONNX Runtime fp32", faster.ratio, "x", at_least=3.4),
+        Claim(f"{dataset}: latency over ONNX Runtime's own int8", against.ratio, "x", at_most=1.05),
+        Claim(f"{dataset}: time to calibrate over quantize_static", seconds / their_seconds["min-max"], at_most=1.0),
+    ]
+
+
+def mobilenet_cures(dataset, name) -> list[Claim]:
+    """Return what W8A8 costs a MobileNet: one scale for all channels, one each, and with the two cures."""
+    loaded = data.load(dataset)
+    images = data.normalize(loaded.train.images[:CALIBRATION_IMAGES])
+    model = load_pretrained(name, dataset)
+    reference = evaluate(model, loaded.test)
+
+    def lost(prepared):
+        return 100 * (reference - evaluate(convert(prepared), loaded.test))
+
+    per_tensor = QuantizationConfig(per_channel=False)
+    cured = correct_bias(calibrate(prepare(equalize(model)), images), images)
+    rows = {
+        "per-tensor": lost(calibrate(prepare(model, per_tensor), images)),
+        "per-tensor, equalized, bias corrected": lost(
+            correct_bias(calibrate(prepare(equalize(model), per_tensor), images), images)
+        ),
+        "per-channel": lost(calibrate(prepare(model), images)),
+    }
+    claims = [Claim(f"{dataset}/{name}: {row}, points lost", points) for row, points in rows.items()]
+    row = f"{dataset}/{name}: per-channel, equalized, bias corrected, points lost"
+    return [
+        Claim(f"{dataset}/{name}: float accuracy", 100 * reference, "%"),
+        *claims,
+        Claim(row, lost(cured), at_most=0.5),
+    ]
+
+
+def _timed(make):
+    """Return what `make()` returns, and the seconds it took."""
+    start = time.perf_counter()
+    made = make()
+    return made, time.perf_counter() - start

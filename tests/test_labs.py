@@ -18,6 +18,10 @@ LANGUAGES = ("en", *build.TRANSLATIONS)
 
 every_lab = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 every_language = pytest.mark.parametrize("lang", LANGUAGES)
+# The code of a translated lab is the original's: where only the code matters, the translations are a long check.
+translations_when_asked = pytest.mark.parametrize(
+    "lang", ["en", *(pytest.param(lang, marks=pytest.mark.long) for lang in build.TRANSLATIONS)]
+)
 
 
 def run_with_nbval(notebook, folder, **environment):
@@ -41,14 +45,14 @@ def test_the_solutions_run_and_print_what_the_source_promises(source, lang, tmp_
 
 
 @every_lab
-@every_language
+@translations_when_asked
 def test_the_solutions_run_on_real_photographs(source, lang, tmp_path, needs_fashion_mnist):
     result = run_with_nbval(build.reference(source, lang, outputs=False), tmp_path, EDGELAB_DATASET="fashion-mnist")
     assert result.returncode == 0, result.stdout
 
 
 @every_lab
-@every_language
+@translations_when_asked
 def test_an_untouched_copy_stops_only_at_not_implemented(source, lang, tmp_path):
     path = (LABS if lang == "en" else LABS / lang) / f"{source.stem}.ipynb"
     notebook = nbformat.read(path, as_version=4)

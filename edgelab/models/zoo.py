@@ -41,7 +41,7 @@ RECIPES = {
     "resnet": Recipe(resnet, {"signs": 24, "fashion-mnist": 12}),
     "resnet_tiny": Recipe(partial(resnet, (8, 16, 32)), {"signs": 16, "fashion-mnist": 4}),
     "mobilenet_v1_025": Recipe(partial(mobilenet_v1, 0.25), {"signs": 24, "fashion-mnist": 4}, _MOBILE),
-    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": 24, "fashion-mnist": 3}, _MOBILE),
+    "mobilenet_v2_050": Recipe(partial(mobilenet_v2, 0.5), {"signs": 24, "fashion-mnist": 2}, _MOBILE),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
 from edgelab.doctor.machine import INT8, processor
@@ -41,9 +41,8 @@ def centre(q, qparams):
 
 
 def run_onnx(op_type, q_x, constants, out_qparams, *, domain="", **attributes):
-    """Return the codes that one operator of ONNX Runtime, on one thread, makes of `q_x`; `constants` by input name."""
-    element = {torch.int8: helper.np_dtype_to_tensor_dtype(np.dtype("int8"))}
-    element[torch.uint8] = helper.np_dtype_to_tensor_dtype(np.dtype("uint8"))
+    """Return the codes that one operator of ONNX Runtime makes of `q_x` and `constants`, in order, on one thread."""
+    element = {torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8}
     tensors = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()]
     node = helper.make_node(op_type, ["x", *constants], ["y"], domain=domain, **attributes)
     graph = helper.make_graph(
@@ -106,8 +105,8 @@ class Case:
         fan_in = self.weight[0].numel()
         spread = 2000 * fan_in**0.5
         self.bias = (torch.randn(weight_shape[0], generator=generator) * spread).to(torch.int32) if bias else None
-        # Four standard deviations of the sums fill the codes: nearly all of them occur, and some outputs saturate.
-        out_scale = self.x_qparams.scale * self.weight_qparams.scale.max() * 4 * 2 * spread / 128
+        # Fine enough that the sums reach every code and some saturate.
+        out_scale = self.x_qparams.scale * self.weight_qparams.scale.max() * spread / 16
         self.out_qparams = grid(out_scale, out_zero_point, signed=signed)
         self.operands = (self.x, self.x_qparams, self.weight, self.weight_qparams, self.bias, self.out_qparams)
         self.multiplier = self.x_qparams.scale * self.weight_qparams.scale / self.out_qparams.scale
@@ -143,12 +142,13 @@ class Case:
         return assert_same_codes(integer_linear(*self.operands), theirs, accumulator, self.multiplier)
 
 
+seeds = st.integers(0, 2**31)
 pairs = st.tuples(st.integers(1, 2), st.integers(1, 2))
 # The types that ONNX Runtime's kernels take together: signed weights with either activation, unsigned ones with uint8.
 signs = st.sampled_from([(True, True), (False, True), (False, False)])
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.data())
 def test_convolution_equals_qlinearconv_over_shapes_strides_paddings_dilations_groups_and_types(data):
     draw = data.draw
@@ -160,7 +160,7 @@ def test_convolution_equals_qlinearconv_over_shapes_strides_paddings_dilations_g
     case = Case(
         image,
         (groups * outputs, inputs, *kernel),
-        draw(st.integers(0, 2**31)),
+        draw(seeds),
         signed=signed,
         signed_weight=signed_weight,
         per_channel=draw(st.booleans()),
@@ -178,14 +178,22 @@ def test_depthwise_convolution_equals_qlinearconv(signed, per_channel, stride):
     case.compare_conv(stride=(stride, stride), padding=(1, 1), groups=24)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(1, 40), st.integers(1, 64), st.integers(1, 33), signs, st.booleans(), st.booleans(), st.integers(0))
-def test_linear_equals_qgemm_with_a_bias_and_qlinearmatmul_without(
-    rows, inputs, outputs, sign, per_channel, bias, seed
-):
-    signed, signed_weight = sign
-    options = {"signed": signed, "signed_weight": signed_weight, "per_channel": per_channel, "bias": bias}
-    Case((rows, inputs), (outputs, inputs), seed % 2**31, **options).compare_linear()
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.data())
+def test_linear_equals_qgemm_with_a_bias_and_qlinearmatmul_without(data):
+    draw = data.draw
+    rows, inputs, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 64)), draw(st.integers(1, 33))
+    signed, signed_weight = draw(signs)
+    case = Case(
+        (rows, inputs),
+        (outputs, inputs),
+        draw(seeds),
+        signed=signed,
+        signed_weight=signed_weight,
+        per_channel=draw(st.booleans()),
+        bias=draw(st.booleans()),
+    )
+    case.compare_linear()
 
 
 @pytest.mark.parametrize("signed", [True, False], ids=["int8", "uint8"])
@@ -214,7 +222,7 @@ def test_convolution_is_the_float_layer_to_half_a_step(bias):
     codes = integer_conv2d(*case.operands, padding=1, stride=2, groups=2)
     inside = (codes > -128) & (codes < 127)
     error = (dequantize(codes, case.out_qparams) - real).abs() / case.out_qparams.scale
-    assert inside.double().mean() > 0.8
+    assert inside.double().mean() > 0.5
     assert error[inside].max() <= 0.5 + 1e-4
 
 

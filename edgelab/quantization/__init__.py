@@ -7,6 +7,7 @@ from edgelab.quantization.affine import QParams, QSpec, choose_qparams, dequanti
 from edgelab.quantization.equalization import correct_bias, equalize
 from edgelab.quantization.fake_quantize import FakeQuantize, SameGrid
 from edgelab.quantization.graph import fold_batchnorm
+from edgelab.quantization.integer import fixed_point, integer_conv2d, integer_linear, quantize_bias, requantize
 from edgelab.quantization.observers import OBSERVERS
 from edgelab.quantization.ptq import (
     QuantizationConfig,
@@ -34,12 +35,17 @@ __all__ = [
     "dequantize",
     "equalize",
     "fake_quantize",
+    "fixed_point",
     "fold_batchnorm",
+    "integer_conv2d",
+    "integer_linear",
     "learn_steps",
     "learned_step",
     "prepare",
     "quantize",
+    "quantize_bias",
     "quantizers",
+    "requantize",
     "sensitivity",
     "sqnr",
 ]

@@ -82,16 +82,17 @@ def choose_qparams(min_val, max_val, spec=QSpec()):
     """
     min_val = torch.as_tensor(min_val, dtype=torch.float32).clamp(max=0)
     max_val = torch.as_tensor(max_val, dtype=torch.float32).clamp(min=0)
-    if not (torch.isfinite(min_val).all() and torch.isfinite(max_val).all()):
-        raise EdgelabError(_("The range to quantize has no end: look for infinities or NaN where it came from."))
     qmin, qmax = spec.qmin, spec.qmax
     if spec.symmetric:
         zero_point = torch.full_like(min_val, (qmin + qmax + 1) // 2)
         # Each side has its own number of codes: -128..127 reaches one step further down than up.
         scale = torch.maximum(min_val / (qmin - zero_point), max_val / (qmax - zero_point))
     else:
-        scale = (max_val.double() - min_val.double()).float() / (qmax - qmin)
+        scale = (max_val - min_val) / (qmax - qmin)
         zero_point = None
+    # One test for three faults: an end that is infinite or NaN, and ends so far apart that their distance is infinite.
+    if not torch.isfinite(scale).all():
+        raise EdgelabError(_("The range to quantize has no end: look for infinities or NaN where it came from."))
     # Below float32's smallest normal number, 1 / scale overflows.
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
     if zero_point is None:

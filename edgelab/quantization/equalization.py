@@ -11,7 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from edgelab.quantization.graph import does_nothing, fold_batchnorm, is_weighted, operation, weighted_nodes
+from edgelab.quantization.graph import (
+    does_nothing,
+    fold_batchnorm,
+    is_called_once,
+    is_weighted,
+    operation,
+    weighted_nodes,
+)
 
 
 @torch.no_grad()
@@ -25,6 +32,7 @@ def equalize(model, *, rounds=20):
     """
     model = _without_clip(fold_batchnorm(model))
     pairs = [(first, second) for first in weighted_nodes(model) if (second := _only_reader(model, first)) is not None]
+    pairs = [pair for pair in pairs if all(is_called_once(model, node) for node in pair)]
     for _round in range(rounds):
         for first, second in pairs:
             _balance(model.get_submodule(first.target), model.get_submodule(second.target))
@@ -55,26 +63,23 @@ def _only_reader(graph_module, node):
 
 def _balance(first, second):
     """Give output channel i of `first` and input channel i of `second` the same largest weight."""
-    outgoing = _by_input(second)
-    r1, r2 = first.weight.abs().flatten(1).amax(1), outgoing.abs().amax(1)
+    outgoing = _by_group(second)
+    r1, r2 = first.weight.abs().flatten(1).amax(1), outgoing.abs().amax((1, 3)).flatten()
     s = torch.where((r1 > 0) & (r2 > 0), (r1 / r2).sqrt(), torch.ones_like(r1))
     first.weight.div_(s.reshape(-1, *[1] * (first.weight.dim() - 1)))
     if first.bias is not None:
         first.bias.div_(s)
-    shape = [-1, 1, 1, 1] if _is_depthwise(second) else [1, -1, *[1] * (second.weight.dim() - 2)]
-    second.weight.mul_(s.reshape(shape))
+    outgoing.mul_(s.reshape(len(outgoing), 1, -1, 1))
 
 
-def _by_input(layer):
-    """Return a layer's weights as `(input channels, the rest)`."""
-    return (layer.weight if _is_depthwise(layer) else layer.weight.transpose(0, 1)).flatten(1)
+def _by_group(layer):
+    """Return a view of a layer's weights as `(groups, outputs of a group, inputs of a group, kernel)`."""
+    groups = getattr(layer, "groups", 1)
+    outputs, inputs = layer.weight.shape[:2]
+    return layer.weight.view(groups, outputs // groups, inputs, -1)
 
 
-def _is_depthwise(layer):
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
-
-
-@torch.inference_mode()
+@torch.no_grad()
 def correct_bias(model, images, *, batch_size=64):
     """Take the mean error of rounded weights out of the biases of a calibrated model, in place; return the model.
 

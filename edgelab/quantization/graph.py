@@ -39,7 +39,7 @@ def trace(model):
     if isinstance(model, fx.GraphModule):
         return copy.deepcopy(model).eval()
     try:
-        return fx.symbolic_trace(copy.deepcopy(model).eval())
+        return fx.symbolic_trace(copy.deepcopy(model).eval()).eval()  # the containers it makes would be in training
     except Exception as error:
         torch_folder = str(Path(torch.__file__).parent)
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if torch_folder not in frame.filename]
@@ -91,6 +91,12 @@ def rectifier_after(graph_module, node):
     return user if operation(graph_module, user) in _RECTIFIERS else None
 
 
+def is_called_once(graph_module, node):
+    """Return whether the module that a node calls is called nowhere else: only then may its weights be changed."""
+    calls = [other for other in graph_module.graph.nodes if other.op == "call_module" and other.target == node.target]
+    return calls == [node]
+
+
 def weighted_nodes(graph_module):
     """Return the nodes of all convolutions and linear layers, in order of execution."""
     return [node for node in graph_module.graph.nodes if is_weighted(graph_module, node)]
@@ -101,14 +107,17 @@ def fold_batchnorm(model):
 
     Batch norm in evaluation is one more affine map for each channel, y = gamma (x - mean) / sqrt(var + eps) + beta,
     so the layer before it can do it: W' = W gamma / sqrt(var + eps), b' = (b - mean) gamma / sqrt(var + eps) + beta
-    (Jacob et al., 2018, section 3.2). A layer whose output is used elsewhere too keeps its batch norm.
+    (Jacob et al., 2018, section 3.2). A layer that is called twice, or whose output is used elsewhere too, keeps its
+    batch norm.
     """
     graph_module = trace(model)
     for node in list(graph_module.graph.nodes):
         if not (node.op == "call_module" and isinstance(norm := graph_module.get_submodule(node.target), _NORMS)):
             continue
         before = node.args[0]
-        if not (is_weighted(graph_module, before) and len(before.users) == 1 and norm.track_running_stats):
+        if not (is_weighted(graph_module, before) and is_called_once(graph_module, before)):
+            continue
+        if len(before.users) > 1 or not norm.track_running_stats:
             continue
         layer = graph_module.get_submodule(before.target)
         gamma = 1.0 if norm.weight is None else norm.weight

@@ -13,7 +13,8 @@ twice, and ties away from zero; ONNX Runtime multiplies by M as a float32 and th
 ONNX Runtime's would be without the error of that float32 product: the codes are the same unless the product comes so
 close to a tie, without lying on it, that float32 moves it onto the tie or across (a few outputs in a million).
 
-It is slow: products are summed in int64, which torch can do, and which shows an overflow that int32 would hide.
+Correctness before speed: products are summed in int64, which torch can do and a kernel would not, so that an overflow
+of the 32 bits is seen instead of hidden.
 """
 
 import torch
@@ -79,10 +80,9 @@ def quantize_bias(bias, x_qparams, weight_qparams):
     codes = torch.round(bias.double() / step)
     fits = (codes >= INT32.min) & (codes <= INT32.max)  # NaN does not
     if not fits.all():
-        worst = {"bias": float(bias[~fits][0]), "step": float(step.expand_as(bias)[~fits][0])}
         raise EdgelabError(
             _("A bias of %(bias).3g overflows an int32 of step %(step).3g: give its channel a larger weight scale.")
-            % worst
+            % {"bias": bias[~fits][0], "step": step.expand_as(bias)[~fits][0]}
         )
     return codes.to(torch.int32)
 

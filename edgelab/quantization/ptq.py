@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn.utils import parametrize
 from tqdm.auto import tqdm
 
@@ -14,6 +15,7 @@ from edgelab.quantization.fake_quantize import FakeQuantize, SameGrid
 from edgelab.quantization.graph import (
     does_nothing,
     fold_batchnorm,
+    is_called_once,
     is_integer,
     moves_codes,
     rectifier_after,
@@ -125,7 +127,7 @@ def quantizers(model):
     return {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantize)}
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: training may go on with what is made here
 def calibrate(model, images, *, batch_size=64):
     """Show `images` (normalised float32, `(N, C, H, W)`) to a prepared model, then fix every scale and zero point.
 
@@ -157,8 +159,11 @@ def convert(model):
 
     Weights lie on their grid, kept as the layer's `weight_qparams`. Where the input is quantized too, the bias lies on
     the grid of the int32 accumulator, step `input scale * weight scale`, kept as `bias_scale`. From both the export
-    recovers the codes without loss, so that what is evaluated here is what runs there.
+    recovers the codes without loss, so that what is evaluated here is what runs there. Raise `EdgelabError` for a model
+    that was not calibrated.
     """
+    if any(quantizer.mode == "observe" for quantizer in quantizers(model).values()):
+        raise EdgelabError(_("This model has no scales yet: calibrate it before it is converted."))
     model = copy.deepcopy(model)
     for node in weighted_nodes(model):
         layer = model.get_submodule(node.target)
@@ -170,14 +175,19 @@ def convert(model):
             source = source.args[0]
         grid = model.get_submodule(source.target) if source.op == "call_module" else None
         grid = grid.quantizer if isinstance(grid, SameGrid) else grid
-        if isinstance(grid, FakeQuantize) and layer.bias is not None:
+        # A layer that is called twice has two accumulators, and its bias stays in float.
+        if isinstance(grid, FakeQuantize) and layer.bias is not None and is_called_once(model, node):
             # A channel of hardly anything but zeros has so small a scale that its bias would overflow.
             least = layer.bias.abs() / (grid.scale * 2**30)
             quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))
             layer.bias_scale = grid.scale * quantizer.scale
             layer.bias.copy_(torch.round(layer.bias.double() / layer.bias_scale) * layer.bias_scale)
         layer.weight_qparams = quantizer.qparams
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        weight = layer.weight
+        # Not `remove_parametrizations`: it would take `weight` from the class, which `model` shares with its original.
+        layer.__class__ = parametrize.type_before_parametrizations(layer)
+        del layer.parametrizations
+        layer.weight = nn.Parameter(weight)
     return model.eval().requires_grad_(False)
 
 

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "train": {"data"},
     "quantization": FOUNDATION,
     "deploy": FOUNDATION | TECHNIQUES,
+    "bench": FOUNDATION | TECHNIQUES | {"deploy"},
     "doctor": {"data", "course"},
     "course": set(),
     "explore": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor"},

@@ -285,3 +285,9 @@ def test_sqnr_of_a_perfect_copy_is_infinite_and_of_silence_zero():
     assert sqnr(x, x) == float("inf")
     assert sqnr(x, torch.zeros(2)) == 0
     assert sqnr(x, torch.tensor([3.0, -3.5])) == pytest.approx(20)
+
+
+def test_the_packages_fake_quantize_is_the_function():
+    import edgelab.quantization
+
+    assert edgelab.quantization.fake_quantize is fake_quantize

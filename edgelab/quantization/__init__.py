@@ -5,7 +5,6 @@ The path: `prepare` a model, `calibrate` it (and perhaps train it), `convert` it
 
 from edgelab.quantization.affine import QParams, QSpec, choose_qparams, dequantize, fake_quantize, quantize, sqnr
 from edgelab.quantization.equalization import correct_bias, equalize
-from edgelab.quantization.fake_quantize import FakeQuantize, SameGrid
 from edgelab.quantization.graph import fold_batchnorm
 from edgelab.quantization.integer import fixed_point, integer_conv2d, integer_linear, quantize_bias, requantize
 from edgelab.quantization.observers import OBSERVERS
@@ -19,6 +18,7 @@ from edgelab.quantization.ptq import (
     sensitivity,
 )
 from edgelab.quantization.qat import RoundSTE, learned_step
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid
 
 __all__ = [
     "OBSERVERS",

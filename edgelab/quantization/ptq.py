@@ -11,7 +11,6 @@ from tqdm.auto import tqdm
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QSpec
-from edgelab.quantization.fake_quantize import FakeQuantize, SameGrid
 from edgelab.quantization.graph import (
     does_nothing,
     fold_batchnorm,
@@ -22,6 +21,7 @@ from edgelab.quantization.graph import (
     weighted_nodes,
 )
 from edgelab.quantization.observers import OBSERVERS
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,17 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from torch import nn
+from torch import fx, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from edgelab.data.storage import atomic_write
+from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.runner import Runner, check_parity
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization import FakeQuantize, SameGrid, quantize
+from edgelab.quantization.graph import weighted_nodes
 
 OPSET = 21
 
@@ -45,11 +49,16 @@ def to_onnx(model, example, path, *, dynamic_batch=False):
     """Write `model` to `path` as ONNX and return the path.
 
     `example` is one input, `(N, C, H, W)`; the file takes exactly its shape, or any N with `dynamic_batch`. A model
-    from `convert` is written with int8 weights and int32 biases. What ONNX Runtime computes from the file is compared
-    with the model before the path is returned. Raise `EdgelabError` for an operator that ONNX lacks,
-    and for activations of other than 8 bits, which no integer kernel takes.
+    from `convert` is written with int8 weights and int32 biases. The file takes its name only when ONNX Runtime was
+    seen to compute from it what the model does. Raise `EdgelabError` for an operator that ONNX lacks, for a model that
+    is prepared but not converted, and for activations of other than 8 bits, which no integer kernel takes.
     """
-    reference, model = model, copy.deepcopy(model).eval()
+    if any(parametrize.is_parametrized(module) for module in model.modules()):
+        raise EdgelabError(_("This model is not converted yet: export what `convert` returns."))
+    model = copy.deepcopy(model).eval()
+    reference = as_kernels(model) if isinstance(model, fx.GraphModule) else copy.deepcopy(model)
+    if isinstance(model, fx.GraphModule):
+        _fill_lanes(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, (FakeQuantize, SameGrid)) and ".quantizer" not in name:
             quantizer = module.quantizer if isinstance(module, SameGrid) else module
@@ -64,16 +73,20 @@ def to_onnx(model, example, path, *, dynamic_batch=False):
     _store_integers(proto.graph, model)
     _strip(proto.graph)
     onnx.checker.check_model(proto)
+    content = proto.SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "trial.onnx"
+        trial.write_bytes(content)
+        parity = check_parity(reference, Runner.open(trial), example)
+    if parity.mean > 0.05 * parity.span + 1e-6:
+        raise EdgelabError(
+            _("ONNX Runtime does not compute from %(path)s what the model does: %(mean).3g apart on average.")
+            % {"path": path, "mean": parity.mean}
+        )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as out:
-        out.write(proto.SerializeToString())
-    parity = check_parity(reference, Runner.open(path), example)
-    if parity.mean > 0.05 * parity.span + 1e-6:
-        raise EdgelabError(
-            _("What ONNX Runtime computes from %(path)s is not what the model computes: %(mean).3g apart on average.")
-            % {"path": path, "mean": parity.mean}
-        )
+        out.write(content)
     return path
 
 
@@ -115,6 +128,38 @@ def _export(model, example, dynamic_batch):
     finally:
         logger.setLevel(level)
     return program.model_proto
+
+
+def _fill_lanes(model):
+    """Give the first convolution a multiple of 4 input channels, in place: zeros beside the picture's own.
+
+    Int8 instructions sum products four at a time, and ONNX Runtime has its direct convolution for such counts only: the
+    layer takes half the time. The quantizer of the picture rounds zeros to zeros, so the outputs stay the same.
+    """
+    for node in weighted_nodes(model):
+        layer, source = model.get_submodule(node.target), node.args[0]
+        if not (isinstance(layer, nn.Conv2d) and layer.groups == 1 and hasattr(layer, "weight_qparams")):
+            continue
+        missing = -layer.in_channels % 4
+        reads_picture = source.op == "call_module" and source.args[0].op == "placeholder" and len(source.users) == 1
+        if missing and reads_picture:
+            model.set_submodule("fill_lanes", _ZeroChannels(missing))
+            with model.graph.inserting_before(source):
+                source.args = (model.graph.call_module("fill_lanes", source.args),)
+            layer.weight = nn.Parameter(functional.pad(layer.weight, (0, 0, 0, 0, 0, missing)), requires_grad=False)
+            layer.in_channels += missing
+            model.recompile()
+
+
+class _ZeroChannels(nn.Module):
+    """`(N, C, H, W) -> (N, C + count, H, W)`."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, x):
+        return functional.pad(x, (0, 0, 0, 0, 0, self.count))
 
 
 def _strip(graph):

@@ -1,12 +1,14 @@
 """ONNX Runtime's own quantizers, to stand beside ours: the same model, the same images, another implementation."""
 
 import contextlib
+import io
 import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization import quantize_dynamic as _quantize_dynamic
 from onnxruntime.quantization import quantize_static as _quantize_static
@@ -71,9 +73,11 @@ def _quiet() -> Iterator[None]:
     """Keep the quantizers' remarks, which a learner can do nothing about, off the screen."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+        onnxruntime.set_default_logger_severity(2)

@@ -153,6 +153,15 @@ def calibrate(model, images, *, batch_size=64):
     return model
 
 
+def grid_of(model, node):
+    """Return the `FakeQuantize` on whose grid a node's values lie, or None where they may be any numbers."""
+    while does_nothing(model, node):
+        node = node.args[0]
+    module = model.get_submodule(node.target) if node.op == "call_module" else None
+    module = module.quantizer if isinstance(module, SameGrid) else module
+    return module if isinstance(module, FakeQuantize) else None
+
+
 @torch.no_grad()
 def convert(model):
     """Return a copy of a calibrated model that holds exactly the numbers its integers stand for.
@@ -170,13 +179,9 @@ def convert(model):
         if not parametrize.is_parametrized(layer):
             continue
         (quantizer,) = layer.parametrizations["weight"]
-        source = node.args[0]
-        while does_nothing(model, source):
-            source = source.args[0]
-        grid = model.get_submodule(source.target) if source.op == "call_module" else None
-        grid = grid.quantizer if isinstance(grid, SameGrid) else grid
+        grid = grid_of(model, node.args[0])
         # A layer that is called twice has two accumulators, and its bias stays in float.
-        if isinstance(grid, FakeQuantize) and layer.bias is not None and is_called_once(model, node):
+        if grid is not None and layer.bias is not None and is_called_once(model, node):
             # A channel of hardly anything but zeros has so small a scale that its bias would overflow.
             least = layer.bias.abs() / (grid.scale * 2**30)
             quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))

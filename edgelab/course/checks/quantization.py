@@ -1,0 +1,205 @@
+"""The self-checks of lab 02.
+
+The lab hands in `torch.tensor`, with which the cases become tensors: the course's machinery does without torch.
+"""
+
+import math
+
+from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
+from edgelab.i18n import _
+
+LAB = "02_quantization"
+
+
+def choose_qparams(answer):
+    """Check `choose_qparams(min_val, max_val, bits)`."""
+    with exercise(LAB, "choose-qparams"):
+        cases = [
+            Case((-1.0, 3.0, 4), (4 / 15, 4), 1e-6),
+            Case((-1.0, 3.0, 8), (4 / 255, 64), 1e-6),
+            Case((-2.5, 12.5, 4), (1.0, 2), 1e-6),
+            Case((2.0, 6.0, 8), (6 / 255, 0), 1e-6),
+            Case((-6.0, -2.0, 8), (6 / 255, 255), 1e-6),
+        ]
+
+        def wrong(extend=True, codes_less=1, rounding=round, sign=-1, swap=False):
+            def answer(low, high, bits):
+                low, high = (min(low, 0), max(high, 0)) if extend else (low, high)
+                scale = (high - low) / (2**bits - codes_less)
+                zero_point = rounding(sign * low / scale)
+                return (zero_point, scale) if swap else (scale, zero_point)
+
+            return answer
+
+        def symmetric(low, high, bits):
+            return 2 * max(-low, high) / (2**bits - 1), 2 ** (bits - 1)
+
+        mistakes = [
+            Mistake(
+                wrong(extend=False), _("The range must contain 0: take min(min_val, 0) and max(max_val, 0) first.")
+            ),
+            Mistake(
+                wrong(codes_less=0),
+                _("From the lowest code to the highest there are 2^b - 1 steps: one fewer than there are codes."),
+            ),
+            Mistake(wrong(sign=1), _("The zero point is the code of 0: how many steps is 0 above the lowest value?")),
+            Mistake(wrong(rounding=int), _("You cut off the fraction of the zero point. Round it to the nearest.")),
+            Mistake(
+                wrong(rounding=lambda value: math.floor(value + 0.5)),
+                _("A tie goes to the even neighbour: Python's round does that."),
+            ),
+            Mistake(
+                wrong(rounding=lambda value: value),
+                _("The zero point is a code, a whole number: round it, or 0 has no code of its own."),
+            ),
+            Mistake(wrong(swap=True), _("Return the scale first, then the zero point.")),
+            Mistake(symmetric, _("That is a symmetric grid. Here the range may lie to one side of 0.")),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+        check_function(answer, [Case((0.0, 0.0, 8), (1.0, 0))])
+
+
+def quantize(answer, tensor):
+    """Check `quantize(x, scale, zero_point, bits)`; `tensor` makes a tensor from a list."""
+    with exercise(LAB, "quantize"):
+        cases = [
+            Case((tensor([-0.5, 0.0, 0.3, 1.0]), 0.25, 3, 4), [1, 3, 4, 7]),
+            Case((tensor([0.125, 0.375, 0.625, -0.125, -0.375]), 0.25, 3, 4), [3, 5, 5, 3, 1]),
+            Case((tensor([-100.0, -2.0, 3.0, 100.0]), 0.25, 3, 4), [0, 0, 15, 15]),
+            Case((tensor([[-100.0, -1.2], [63.4, 99.0]]), 0.5, 128, 8), [[0, 126], [255, 255]]),
+        ]
+        mistakes = [
+            Mistake(
+                lambda x, scale, zero, bits: (x / scale).round() + zero,
+                _("Codes below 0 and above 2^b - 1 do not exist: saturate, for instance with clamp."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: ((x / scale).round() + zero).int().byte(),
+                _("Your codes wrap around: beyond the last code comes the first. Saturate with clamp, then convert."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: ((x / scale).round() + zero).clamp(0, 255),
+                _("The highest code depends on the bits: it is 2^b - 1."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: ((x / scale).round() + zero).clamp(0, 2**bits),
+                _("Codes start at 0, so the highest of 2^b codes is 2^b - 1."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: (x / scale).round().clamp(0, 2**bits - 1) + zero,
+                _("Add the zero point first, then saturate: it is the code that must be in range."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: (x / scale + zero).round().clamp(0, 2**bits - 1),
+                _("Round before you add the zero point: with an odd one, ties go to the other neighbour."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: ((x / scale).trunc() + zero).clamp(0, 2**bits - 1),
+                _("You cut the fraction off. Round to the nearest, ties to even, as torch.round does."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: ((x / scale + 0.5).floor() + zero).clamp(0, 2**bits - 1),
+                _("A tie goes to the even neighbour, not always up: torch.round does that."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: (x / scale).round().clamp(0, 2**bits - 1), _("Where is the zero point?")
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: ((x * scale).round() + zero).clamp(0, 2**bits - 1),
+                _("How many steps of size `scale` are there in x? Divide."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+        codes = answer(tensor([0.0, 1.0]), 0.25, 3, 4)
+        check_that(
+            str(getattr(codes, "dtype", "")) == "torch.uint8",
+            _("The numbers are right. Now return them as whole numbers of 8 bits: .to(torch.uint8)."),
+        )
+
+
+def dequantize(answer, tensor):
+    """Check `dequantize(q, scale, zero_point)`; `tensor` makes a tensor from a list."""
+    with exercise(LAB, "dequantize"):
+        cases = [
+            Case((tensor([3, 4, 15]).byte(), 0.25, 3), [0.0, 0.25, 3.0], 1e-6),
+            Case((tensor([0, 2, 3]).byte(), 0.25, 3), [-0.75, -0.25, 0.0], 1e-6),
+            Case((tensor([[0, 128], [129, 255]]).byte(), 0.5, 128), [[-64.0, 0.0], [0.5, 63.5]], 1e-6),
+        ]
+        mistakes = [
+            Mistake(
+                lambda q, scale, zero: (q - zero) * scale,
+                _("The codes are uint8, where 2 - 3 is 255. Convert them first, for instance with q.int()."),
+            ),
+            Mistake(lambda q, scale, zero: q * scale, _("Where is the zero point?")),
+            Mistake(
+                lambda q, scale, zero: q * scale - zero,
+                _("Take the zero point away first: it counts steps, and is not a real number."),
+            ),
+            Mistake(lambda q, scale, zero: (q.int() + zero) * scale, _("Take the zero point away; do not add it.")),
+            Mistake(
+                lambda q, scale, zero: (q.int() - zero) / scale, _("A code counts steps of size `scale`: multiply.")
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def integer_linear(answer, tensor):
+    """Check `integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y)`; `tensor` makes a tensor from a list."""
+    with exercise(LAB, "integer-linear"):
+        q_x = tensor([[10, 20, 30], [0, 255, 7]]).byte()
+        q_weight = tensor([[1, -2, 3], [127, -127, 1]]).char()
+        q_bias = tensor([5, -2]).int()
+        cases = [
+            Case((q_x, 10, q_weight, q_bias, 0.5, 101), [[123, 0], [0, 0]]),
+            Case((q_x, 0, q_weight, tensor([5, 60_000]).int(), 0.01, 7), [[8, 255], [2, 255]]),
+            Case((q_x, 128, q_weight, tensor([0, 30_000]).int(), 0.002, 64), [[64, 121], [63, 59]]),
+        ]
+
+        def wrong(centre=True, bias=1, finish=None):
+            def answer(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+                accumulator = (q_x.int() - (z_x if centre else 0)) @ q_weight.int().T + bias * q_bias
+                codes = (accumulator * multiplier).round() + z_y
+                return finish(accumulator * multiplier, z_y) if finish else codes.clamp(0, 255)
+
+            return answer
+
+        mistakes = [
+            Mistake(wrong(centre=False), _("Take the zero point z_x away from the input codes before you multiply.")),
+            Mistake(wrong(bias=0), _("The bias is missing: it is added to the accumulator.")),
+            Mistake(
+                lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
+                    ((q_x.int() - z_x) @ q_weight.int().T * multiplier).round() + q_bias + z_y
+                ).clamp(0, 255),
+                _("The bias counts steps of the accumulator: add it before you multiply by the multiplier."),
+            ),
+            Mistake(
+                lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
+                    (((q_x - z_x).int() @ q_weight.int().T + q_bias) * multiplier).round() + z_y
+                ).clamp(0, 255),
+                _("The codes are uint8, where 0 - 10 is 246. Convert them to int32 before you subtract."),
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: real.round() + z_y), _("The output codes must saturate at 0 and 255.")
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: (real.round() + z_y).int().byte()),
+                _("Your codes wrap around: beyond 255 comes 0. Saturate with clamp, then convert."),
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: real.round().clamp(0, 255) + z_y),
+                _("Add the zero point first, then saturate: it is the code that must be in range."),
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: real.round().clamp(0, 255)),
+                _("Zero has the code z_y in the output: add it after rounding."),
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: (real + z_y).round().clamp(0, 255)),
+                _("Round before you add the zero point: with an odd one, ties go to the other neighbour."),
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: (real.trunc() + z_y).clamp(0, 255)),
+                _("You cut the fraction off. Round to the nearest, ties to even, as torch.round does."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)

@@ -1,0 +1,474 @@
+# Lab 02. What a learner takes from it: a grid of few numbers, the price of each bit in dB, and a layer that knows only integers.
+
+# %% [markdown]
+# # What does rounding cost?
+#
+# A weight of the baseline is a float of 32 bits: one of some four billion numbers. In lab 01 you saw what 8 bits would save in
+# memory and in energy. But 8 bits can tell apart 256 numbers, and no more. Every weight, and every activation, must then
+# be **rounded** to one of 256.
+#
+# In this lab you will answer three questions.
+#
+# 1. Which 256 numbers? Where do *scale* and *zero point* come from?
+# 2. What does the rounding cost, and what is one more bit worth?
+# 3. Can a layer of the network compute with integers alone, from its input to its output?
+#
+# It takes about 50 minutes.
+
+# %% imports
+import torch
+
+from edgelab import data, models, train
+from edgelab.course.checks import quantization as check
+from edgelab.deploy import Runner, operators, to_onnx
+from edgelab.explore import progress_board, quantization, table
+from edgelab.measure import compare_latency
+from edgelab.quantization import QuantizationConfig, calibrate, convert, fold_batchnorm, prepare, sqnr
+
+dataset = data.load()
+baseline = models.load_pretrained("resnet", dataset.name)
+images = data.normalize(dataset.train.images[:256])
+
+# %% [markdown]
+# ## A ruler with few marks
+#
+# Think of a ruler whose marks lie a distance $s$ apart, the **scale**. We number its marks $q = 0, 1, \dots, 2^b - 1$: these
+# are the **codes** of $b$ bits. The mark that stands for the real number 0 has the code $z$, the **zero point**. Then
+#
+# $$\text{real} = (q - z)\, s$$
+#
+# and two numbers, $s$ and $z$, say everything about the ruler. Codes that are laid over the real numbers like this are called
+# **affine**.
+#
+# How should we choose $s$ and $z$ for a tensor whose values run from `min_val` to `max_val`? Two wishes decide.
+#
+# - The marks should **reach** from the smallest value to the largest, and be no further apart than that needs.
+# - Zero should lie **exactly** on a mark. A network is full of zeros: a ReLU makes them, and so does the padding at the
+#   border of a picture. An error in every zero would be an error with a direction, and would add up.
+#
+# ### Exercise 1: choose the scale and the zero point (3 points)
+#
+# First extend the range, so that it contains 0:
+#
+# $$\text{low} = \min(\texttt{min\_val}, 0) \qquad \text{high} = \max(\texttt{max\_val}, 0)$$
+#
+# Between $2^b$ marks there are $2^b - 1$ steps. Zero lies $-\text{low}/s$ steps above the lowest mark, and the zero point is the
+# nearest whole number to that:
+#
+# $$s = \frac{\text{high} - \text{low}}{2^b - 1} \qquad z = \text{round}\left(\frac{-\text{low}}{s}\right)$$
+#
+# A tie goes to the even neighbour, as Python's `round` does it. If the range is nothing but 0, return the scale 1.0 and the zero
+# point 0.
+#
+# Before you write it: can $z$ ever fall outside the codes?
+
+
+# %% choose-qparams tags=["exercise"]
+def choose_qparams(min_val, max_val, bits):
+    """Return (scale, zero_point): a float and an int, for unsigned codes of `bits` bits."""
+    # BEGIN SOLUTION
+    low, high = min(min_val, 0.0), max(max_val, 0.0)
+    if low == high:
+        return 1.0, 0
+    scale = (high - low) / (2**bits - 1)
+    return scale, round(-low / scale)
+    # END SOLUTION
+
+
+# %% choose-qparams-check tags=["check"] points=3
+check.choose_qparams(choose_qparams)
+
+# %% [markdown]
+# It cannot: zero lies inside the extended range, so its code lies between the first and the last.
+#
+# Look at the ruler for two real tensors of the baseline. `seen` holds what the network computes from 256 training images:
+# after its first ReLU (`stem`), in front of its last layer (`flatten`), and at its output (`classifier`).
+
+# %% real-ranges
+seen = quantization.activations(baseline, images)
+for place in ("flatten", "classifier"):
+    low, high = (float(value) for value in seen[place].aminmax())
+    scale, zero_point = choose_qparams(low, high, 8)
+    print(f"{place:10} from {low:7.3f} to {high:7.3f}: scale {scale:.5f}, zero point {zero_point}")
+
+# %% [markdown]
+# What comes from a ReLU is never negative, so its zero point is 0 and all the codes are spent on one side. The output of the last
+# layer has no ReLU: its zero lies somewhere in the middle.
+#
+# ## There and back
+#
+# ### Exercise 2: quantize (2 points)
+#
+# To find the code of a real number $x$, count its steps from zero, **round** them to a whole number, and add the zero point.
+# A number beyond the last mark gets the code of the last mark: it **saturates**.
+#
+# $$q = \text{clip}\big(\text{round}(x / s) + z,\; 0,\; 2^b - 1\big)$$
+#
+# `torch.round` takes ties to the even neighbour. That is what the standard asks for (ONNX, *QuantizeLinear*), and over many
+# ties it rounds neither up nor down. torch has no type of 4 bits, so return every code in 8: `.to(torch.uint8)`.
+
+
+# %% quantize tags=["exercise"]
+def quantize(x, scale, zero_point, bits):
+    """Return the codes of the float tensor `x`, in its shape, as torch.uint8."""
+    # BEGIN SOLUTION
+    q = torch.round(x / scale) + zero_point
+    return q.clamp(0, 2**bits - 1).to(torch.uint8)
+    # END SOLUTION
+
+
+# %% quantize-check tags=["check"] points=2
+check.quantize(quantize, torch.tensor)
+
+# %% [markdown]
+# ### Exercise 3: dequantize (1 point)
+#
+# The way back is the formula that we began with, $(q - z)\, s$. One trap lies in it: the codes are *unsigned* integers of 8
+# bits. What is 2 - 3 in those?
+
+
+# %% dequantize tags=["exercise"]
+def dequantize(q, scale, zero_point):
+    """Return the real numbers (float32) that the codes `q` (torch.uint8) stand for."""
+    # BEGIN SOLUTION
+    return (q.int() - zero_point) * scale
+    # END SOLUTION
+
+
+# %% dequantize-check tags=["check"] points=1
+check.dequantize(dequantize, torch.tensor)
+
+# %% [markdown]
+# Put the three functions together, for 4 bits and a range from -1 to 2.75. That makes a step of 0.25. Which two of these six
+# numbers will come back changed the most?
+
+# %% by-hand
+values = torch.tensor([-1.0, -0.3, 0.0, 0.375, 1.0, 9.0])
+scale, zero_point = choose_qparams(-1.0, 2.75, bits=4)
+codes = quantize(values, scale, zero_point, bits=4)
+print("codes:", codes.tolist())
+print("back: ", [f"{value:.2f}" for value in dequantize(codes, scale, zero_point).tolist()])
+# > codes: [0, 3, 4, 6, 8, 15]
+# > back:  ['-1.00', '-0.25', '0.00', '0.50', '1.00', '2.75']
+
+# %% [markdown]
+# The 9 has saturated: it lies beyond the last mark. The 0.375 lay half-way between two marks, and went to the even one. And 0
+# comes back as 0.
+#
+# Now send the input of the last layer there and back, in 8 bits. **How large can the error be, at most, in steps?**
+
+# %% round-trip
+x = seen["flatten"]
+scale, zero_point = choose_qparams(float(x.min()), float(x.max()), 8)
+codes = quantize(x, scale, zero_point, 8)
+back = dequantize(codes, scale, zero_point)
+for before, code, after in zip(x[0, :4], codes[0, :4], back[0, :4], strict=True):
+    print(f"{before:.5f} -> {code:3d} -> {after:.5f}")
+print(f"largest error: {(x - back).abs().max() / scale:.3f} steps")
+
+# %% [markdown]
+# Half a step, as long as nothing saturates. The *step* is what rounding costs, and the range decides how long a step is.
+#
+# ## Clip the range, or keep it?
+#
+# A long range has long steps. A short range has short ones, but what lies outside saturates. The explorer shows a tensor of the
+# baseline (its values in per cent, on an axis that also shows the rare ones) over the marks that it is rounded to. Below is the
+# error at every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
+#
+# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better; we come to it in a minute.
+#
+# - Take the *weights* at 3 bits. Which part of the range gives the best SQNR? And at 8 bits?
+# - Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
+# - Take the *pixels* at 8 bits. Why is there no error at all?
+
+# %% number-line
+folded = fold_batchnorm(baseline)
+tensors = quantization.example_tensors(folded, seen, images)
+quantization.number_line_explorer(tensors)
+
+# %% [markdown]
+# With few bits it pays to cut the rare large values off; with 8 bits it only costs. Lab 03 makes a method of that. The
+# pixels came as 256 different numbers in the first place, and `normalize` divides them by 128, so that each of them has a
+# code of its own.
+#
+# (`fold_batchnorm` has merged each batch normalisation with the convolution before it, as every runtime does. Those are the
+# weights that get rounded; how it works is an exercise of lab 03.)
+#
+# ## What is a bit worth?
+#
+# The **signal-to-quantization-noise ratio** compares the power of a tensor with the power of the error that rounding has made:
+#
+# $$\text{SQNR} = 10 \log_{10} \frac{\sum x^2}{\sum (x - \hat{x})^2} \;\text{dB}$$
+#
+# At 20 dB the power of the error is a hundredth of the signal's; at 40 dB it is a ten-thousandth; at 0 dB the two are equal.
+#
+# **How many decibels does one more bit add?**
+
+# %% predict-bit
+bit_guess = quantization.predict_bit()
+bit_guess
+
+# %% [markdown]
+# The next cell rounds the weights of every layer to 2, 3, ... 8 bits, and measures the SQNR. The number it reveals is the mean
+# over the layers, from 4 bits to 8.
+
+# %% measure-bit
+curves = quantization.sqnr_by_bits(folded)
+bit_guess.reveal(quantization.gain_per_bit(curves["per-tensor"]))
+
+# %% [markdown]
+# One bit more means twice as many marks, and steps half as long. The error is half as large, and its power a quarter:
+#
+# $$10 \log_{10} 4 = 6.02 \;\text{dB}$$
+#
+# This is as old as digital telephony (Bennett, 1948). Here it is a little more than 6.02. The grid of weights runs from
+# $-(2^{b-1} - 1)$ to $2^{b-1} - 1$ and so has one code less than it could have. That code is missed more where there are few:
+# from 4 bits to 8 the steps get shorter by $127/7$, and $20 \log_{10}(127/7)/4$ is 6.29 dB for each bit.
+#
+# Look at all the layers. Then change *scales* from one per tensor to one per channel.
+
+# %% sqnr-explorer
+quantization.sqnr_explorer(curves)
+
+# %% [markdown]
+# At 2 bits the codes are -1, 0 and 1, and nearly all weights round to 0: the error is about as strong as the signal, 0 dB. From
+# there it goes up, bit by bit.
+#
+# The lines are almost parallel, but they do not lie on top of each other. All layers pay 6 dB for a bit, and some start out
+# poorer. **Why would one layer be harder to round than another?** The left picture below shows the weights of each output
+# channel, and the range that the codes must reach; the right one shows how often each code is used.
+#
+# - Look at the `stem`, the first layer, with one scale per tensor. Which channels suffer?
+# - Give each channel its own scale. What happens to the codes, and to the SQNR?
+
+# %% weights-explorer
+quantization.weights_explorer(folded)
+
+# %% [markdown]
+# With one scale for all, the channel with the largest weights sets the step for everybody. A channel of small weights has to
+# make do with a few codes around 0. One scale for each output channel costs a few bytes, and repairs that: it is called
+# **per-channel** quantization.
+#
+# ## One weight too many
+#
+# How sensitive is *per-tensor*? Take a layer of the baseline, and make **one** of its weights 20 times as large as the
+# largest. All its other weights stay as they are, and so does the number of bits: 8.
+#
+# **How many decibels of SQNR do the other weights lose?** We leave the outlier out of the count. It has a large power of
+# its own, and would flatter the ratio.
+
+# %% predict-outlier
+outlier_guess = quantization.predict_outlier()
+outlier_guess
+
+# %% measure-outlier
+weight = quantization.weights(folded)["stages.1.body.1.0"]
+loss = {}
+for name, per_channel in (("one scale per tensor", False), ("one scale per channel", True)):
+    spec = quantization.weight_spec(8, per_channel)
+    without, with_it = (quantization.sqnr_of_others(weight, factor, spec) for factor in (1, 20))
+    loss[name] = without - with_it
+outlier_guess.reveal(loss["one scale per tensor"])
+
+# %% [markdown]
+# The step has become 20 times as long, and $20 \log_{10} 20 = 26$ dB. A single weight among thousands costs as much as
+# **four bits** and a bit more: its layer is left with about what 4 bits would give.
+#
+# And per channel? The mean over the whole layer is dragged down there too. But look at *who* has lost.
+
+# %% outlier-explorer
+for name, decibels in loss.items():
+    print(f"{name:21} loses {decibels:.1f} dB")
+quantization.outlier_explorer(folded)
+
+# %% [markdown]
+# Per channel, the damage stays in channel 0. All other channels are as good as before, to the last bit. The average over the
+# layer does not say so: one bad channel makes up most of its error. *An average hides whom it fails*, once again.
+#
+# Outliers are not made up. Large language models have dimensions whose activations are up to 20 times as large as in all others
+# (Dettmers et al., 2022), and depthwise convolutions have channels of very different range (Nagel et al., 2019). You will
+# meet the latter in lab 03.
+#
+# ## Is the zero point worth its trouble?
+#
+# A **symmetric** grid has no zero point: 0 has the code 0, and the codes run from $-(2^{b-1})$ to $2^{b-1}-1$. Often the lowest
+# code is dropped as well, so that with each $q$ there is a $-q$: the **narrow** range. What does each of them waste?
+
+# %% schemes
+quantization.scheme_table(tensors, bits=8)
+
+# %% [markdown]
+# - **Weights** lie evenly around 0. Symmetric costs them next to nothing.
+# - **After a ReLU** half of the codes stand for negative numbers that never come. Half of the codes is one bit: about 6 dB.
+# - The **pixels** need all of the 256 codes, and have no error then. The narrow range takes one code away, and hardly
+#   a pixel is exact any more.
+#
+# So why have symmetric grids at all? Write out the product of two affine numbers, summed up over a layer:
+#
+# $$\sum (q_x - z_x)(q_w - z_w) = \sum q_x q_w - z_w \sum q_x - z_x \sum q_w + n\, z_x z_w$$
+#
+# The second sum depends on the input, and would have to be computed each time. With $z_w = 0$ it is gone. The third one holds
+# only weights: it is known beforehand. That is why LiteRT, for one, asks for **symmetric weights**
+# and allows **affine activations**. So do we from here on.
+#
+# ## A layer that knows only integers
+#
+# So far we have rounded, and then computed in floats. On a device the arithmetic itself should be done in integers: that is
+# what saves energy. Take a linear layer, $y = W x + b$, and write its numbers as codes:
+#
+# $$x = s_x (q_x - z_x) \qquad W = s_w\, q_w \qquad b = s_x s_w\, q_b$$
+#
+# The bias gets the scale $s_x s_w$, the one that the products have. Then everything on the right is a sum of integers, the
+# **accumulator**, times one real number:
+#
+# $$y = s_x s_w \Big( \underbrace{\sum (q_x - z_x)\, q_w + q_b}_{\text{accumulator}} \Big)$$
+#
+# Each product needs up to 16 bits, and 256 of them are added up. In the worst case that is $256 \cdot 255 \cdot 127$, more than
+# eight million: far too much for 16 bits, and no trouble for 32. So the accumulator is an **int32**.
+#
+# The next layer wants codes of 8 bits again, so divide by the scale of the output and round. That is called to **requantize**:
+#
+# $$q_y = \text{clip}\big(\text{round}(M \cdot \text{accumulator}) + z_y,\; 0,\; 255\big) \qquad M = \frac{s_x s_w}{s_y}$$
+#
+# $M$ is known before the model runs. It is the only real number that is left, and even that can be an integer multiplication
+# and a shift (Jacob et al., 2018, section 2.2).
+#
+# ### Exercise 4: an integer linear layer (4 points)
+#
+# Write it. Convert the codes to `int` (32 bits) before you subtract or multiply: in 8 bits they would overflow.
+
+
+# %% integer-linear tags=["exercise"]
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    """Return the output codes, torch.uint8, shape (N, O).
+
+    `q_x` is uint8 (N, I), `q_weight` int8 (O, I) with zero point 0, `q_bias` int32 (O,); `multiplier` is M, a float.
+    """
+    # BEGIN SOLUTION
+    accumulator = (q_x.int() - z_x) @ q_weight.int().T + q_bias
+    q_y = torch.round(accumulator * multiplier) + z_y
+    return q_y.clamp(0, 255).to(torch.uint8)
+    # END SOLUTION
+
+
+# %% integer-linear-check tags=["check"] points=4
+check.integer_linear(integer_linear, torch.tensor)
+
+# %% [markdown]
+# Now the real thing: the classifier of the baseline, with the activations that really reach it. Its weights are symmetric and
+# narrow, with one scale.
+#
+# ONNX Runtime has an integer kernel for this layer, *QGemm*. It was written by other people, with vector instructions, for
+# speed. **Will it give the same codes as your few lines?**
+
+# %% against-onnxruntime
+weight, bias = baseline.classifier.weight.detach(), baseline.classifier.bias.detach()
+s_x, z_x = choose_qparams(float(x.min()), float(x.max()), 8)
+s_y, z_y = choose_qparams(float(seen["classifier"].min()), float(seen["classifier"].max()), 8)
+s_w = float(weight.abs().max()) / 127
+
+q_x = quantize(x, s_x, z_x, 8)
+q_weight = torch.round(weight / s_w).to(torch.int8)
+q_bias = torch.round(bias / (s_x * s_w)).to(torch.int32)
+
+mine = integer_linear(q_x, z_x, q_weight, q_bias, s_x * s_w / s_y, z_y)
+theirs = quantization.onnxruntime_linear(q_x, s_x, z_x, q_weight, s_w, q_bias, s_y, z_y)
+difference = (mine.int() - theirs.int()).abs()
+print(f"{mine.numel():,} codes: {(difference == 0).sum():,} are equal; the largest difference is {difference.max()}")
+
+logits = dequantize(mine, s_y, z_y)
+same = (logits.argmax(1) == seen["classifier"].argmax(1)).float().mean()
+print(
+    f"against the float layer: SQNR {sqnr(seen['classifier'], logits):.1f} dB, {same:.1%} of the answers are the same"
+)
+
+# %% [markdown]
+# Your three lines compute what an integer kernel computes. Where a code differs by 1, $M \cdot \text{accumulator}$ lay so close
+# to a tie that the last bit of a float decided.
+#
+# (Is your largest difference more than 1? Then this processor has no instruction that sums products of 8 bits in 32, such
+# as VNNI. There, ONNX Runtime's kernel adds pairs of products in 16 bits, and they may saturate on the way; its
+# documentation advises weights of 7 bits for such machines.)
+#
+# ## Weights only: a smaller file, and what else?
+#
+# Here is the simplest way to use what you know. Round the **weights** of the whole baseline to 8 bits, with one scale per
+# channel, and leave the activations in floats. edgelab does that in three steps, `prepare`, `calibrate` and `convert`, and
+# writes the result as an ONNX file with int8 weights in it.
+#
+# Before you run the cells: how much smaller will the file be? How much faster will it run? And what will it cost in accuracy?
+
+# %% weight-only
+example = data.normalize(dataset.test.images[:1])
+prepared = prepare(baseline, QuantizationConfig(weight_bits=8, activation_bits=None))
+int8_weights = convert(calibrate(prepared, images))
+files = {
+    "float": to_onnx(baseline, example, "models/baseline.onnx"),
+    "int8 weights": to_onnx(int8_weights, example, "models/int8-weights.onnx"),
+}
+for name, file in files.items():
+    print(f"{name:12} {file.stat().st_size / 1024:7,.0f} KiB")
+
+# %% compare-latency
+runs = {name: Runner.open(file).once(example) for name, file in files.items()}
+print(compare_latency(runs, max_seconds=8))
+for name, file in files.items():
+    print(f"{name:12} {dict(operators(file).most_common(4))}")
+
+# %% [markdown]
+# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that the runtime really
+# executes tell why.
+# Both files run the same *float* convolutions. In one of them the weights lie there as integers, and every single inference
+# begins by turning them back into floats: that is `DequantizeLinear`, once for each layer. It saves no arithmetic, it adds
+# some, and a convolution whose weights are not constants cannot be prepared for speed beforehand.
+#
+# So a file of int8 is no int8 arithmetic. To multiply integers, *both* sides have to be integers, and that means the
+# activations too. Where the weights must come over a network or fit into a small flash, the file is what counts. (For
+# language models, whose time goes into fetching weights from memory, weights alone can pay in speed as well.)
+#
+# ## What the lesson claims, and what you measured
+#
+# **The claim:** 8 bits are enough for inference, and one scale and one zero point per tensor are all that it takes.
+#
+# **What you saw:** rounding costs 6 dB a bit, but the range decides where you start. One outlier takes four bits away from a
+# whole tensor, and a scale for each channel keeps the damage in one.
+#
+# Put the two files into your table. The float file holds the same model as the checkpoint, so it has the accuracy on record
+# for that; the other one has to be measured.
+
+# %% claim-table
+recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]
+table.add("baseline in ONNX Runtime", baseline, dataset, accuracy=recorded, file=files["float"])
+accuracy = train.evaluate(int8_weights, dataset.test)
+table.add("int8 weights", int8_weights, dataset, accuracy=accuracy, file=files["int8 weights"], precision="fp32")
+table.show(dataset)
+
+# %% pareto
+table.pareto(dataset)
+
+# %% progress
+progress_board()
+
+# %% [markdown]
+# ## Summary
+#
+# - $\text{real} = (q - z)\, s$. The range gives the scale; that 0 must have a code gives the zero point.
+# - Round, ties to even, then saturate. The error is at most half a step, unless something saturates.
+# - One bit is worth about 6 dB. One outlier can cost four bits, per tensor; per channel it costs one channel.
+# - Symmetric suits weights. After a ReLU it wastes half of the codes.
+# - A layer in integers: int8 products, an int32 accumulator, one multiplier, saturation. It equals what a runtime computes.
+# - Weights alone in int8 make the file smaller, and the model no faster.
+#
+# **Next:** lab 03 puts the activations into integers too, without any training, and measures what that buys in milliseconds.
+#
+# ### Further reading
+#
+# - W. R. Bennett. *Spectra of Quantized Signals.* Bell System Technical Journal 27 (3), 1948. Where the 6 dB come from.
+# - B. Jacob et al. *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference.* CVPR 2018.
+#   Scale, zero point, and the integer layer.
+# - M. Nagel, M. van Baalen, T. Blankevoort, M. Welling. *Data-Free Quantization Through Weight Equalization and Bias Correction.*
+#   ICCV 2019.
+# - T. Dettmers, M. Lewis, Y. Belkada, L. Zettlemoyer. *LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale.*
+#   NeurIPS 2022.
+# - ONNX. *QuantizeLinear.* Operator specification: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
+# - ONNX Runtime. *Quantize ONNX models*: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html

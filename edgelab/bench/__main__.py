@@ -31,6 +31,9 @@ def _quantization(
         claims += quantization.int8_without_training(dataset)
         claims += quantization.mobilenet_cures(dataset, "mobilenet_v2_050")
         claims += quantization.mobilenet_cures(dataset, "mobilenet_v1_025")
+        if training:
+            claims += quantization.four_bits(dataset)
+            claims += quantization.curve(dataset)
     report(claims, as_json)
 
 

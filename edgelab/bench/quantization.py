@@ -19,7 +19,7 @@ from edgelab.quantization import (
     equalize,
     prepare,
 )
-from edgelab.train import evaluate
+from edgelab.train import evaluate, fit
 
 DATASETS = ("signs", "fashion-mnist")
 CALIBRATION_IMAGES = 512
@@ -92,6 +92,52 @@ def mobilenet_cures(dataset, name) -> list[Claim]:
         *claims,
         Claim(row, lost(cured), at_most=0.5),
     ]
+
+
+def four_bits(dataset) -> list[Claim]:
+    """Return what weights of 4 bits cost the baseline, activations of 8, without training and after one epoch of it."""
+    loaded = data.load(dataset)
+    model = load_pretrained("resnet", dataset)
+    reference = evaluate(model, loaded.test)
+    untrained = _few_bits(model, loaded.train, 4)
+    trained = _few_bits(model, loaded.train, 4, seed=0)
+    lost = {
+        name: _points(reference, evaluate(each, loaded.test)) for name, each in (("no", untrained), ("yes", trained))
+    }
+    return [
+        Claim(f"{dataset}: W4A8 without training, points lost", lost["no"]),
+        Claim(f"{dataset}: W4A8 trained for an epoch, points lost", lost["yes"], at_most=1.0),
+    ]
+
+
+def curve(dataset, bits=(8, 7, 6, 5, 4, 3, 2)) -> list[Claim]:
+    """Return what the tiny student loses from 8 bits to 2: untrained, trained (mean of the seeds), and their spread."""
+    loaded = data.load(dataset)
+    model = load_pretrained("resnet_tiny", dataset)
+    reference = evaluate(model, loaded.test)
+    claims = []
+    for count in tqdm(bits, desc="bits", delay=2):
+        untrained = _points(reference, evaluate(_few_bits(model, loaded.train, count), loaded.test))
+        trained = [
+            _points(reference, evaluate(_few_bits(model, loaded.train, count, seed=seed), loaded.test))
+            for seed in SEEDS
+        ]
+        name = f"{dataset}/resnet_tiny, W{count}A8"
+        claims += [
+            Claim(f"{name}: untrained, points lost", untrained),
+            Claim(f"{name}: trained, points lost, mean of {len(SEEDS)} seeds", sum(trained) / len(SEEDS)),
+            Claim(f"{name}: trained, largest less smallest of the seeds", max(trained) - min(trained)),
+        ]
+    return claims
+
+
+def _few_bits(model, train, bits, *, seed=None):
+    """Return `model` with weights of `bits` bits and activations of 8, trained for one epoch where a seed is given."""
+    prepared = prepare(model, QuantizationConfig(weight_bits=bits, weight_observer="mse"))
+    calibrate(prepared, data.normalize(train.images[:256]))
+    if seed is not None:
+        fit(prepared, train, epochs=1, lr=0.001, seed=seed, progress=False)
+    return convert(prepared)
 
 
 def _timed(make):

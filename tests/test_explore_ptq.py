@@ -10,7 +10,7 @@ from edgelab.course.check import NotYet
 from edgelab.course.checks import ptq as check
 from edgelab.deploy import to_onnx
 from edgelab.explore import calibration, channels, ptq
-from edgelab.quantization import OBSERVERS, calibrate, convert, fold_batchnorm, prepare
+from edgelab.quantization import OBSERVERS, calibrate, fold_batchnorm, prepare, sqnr
 
 tensor = torch.tensor
 
@@ -78,7 +78,7 @@ def percentile_range(batches, percent):
 
 
 def channel_spread(weight):
-    ranges = weight.abs().flatten(1).amax(1)
+    ranges = weight.detach().abs().flatten(1).amax(1)
     return float(ranges.max() / ranges.median())
 
 
@@ -203,22 +203,33 @@ def test_a_learners_file_is_examined(model, pictures, toy, capsys):
     [
         (lambda model, images, path: None, "no file"),
         (lambda model, images, path: to_onnx(model, images[:1], path), "still floats"),
-        (
-            lambda model, images, path: to_onnx(convert(calibrate(prepare(model), 0 * images)), images[:1], path),
-            "calibrated on all|another answer",
-        ),
     ],
-    ids=["nothing written", "float", "calibrated on nothing"],
+    ids=["nothing written", "float"],
 )
 def test_a_wrong_file_is_told_why(wrong, hint, model, pictures, toy):
     with pytest.raises(NotYet, match=hint):
         check.quantize_model(ptq.examine(wrong, model, pictures[:32], toy, "own.onnx"))
 
 
+@pytest.mark.parametrize(
+    ("found", "hint"),
+    [
+        ({"integer_convolutions": 3}, "only 3 of 9 convolutions"),
+        ({"accuracy": 0.5}, "loses 45.0 points"),
+        ({"agreement": 0.5}, "for 50 % of the images"),
+    ],
+    ids=["float activations", "not calibrated", "another model"],
+)
+def test_a_bad_file_is_told_why(found, hint):
+    good = {"int8_share": 1.0, "integer_convolutions": 9, "convolutions": 9, "accuracy": 0.945, "float_accuracy": 0.95}
+    with pytest.raises(NotYet, match=hint):
+        check.quantize_model(ptq.Examined(True, **{**good, "agreement": 0.99, **found}))
+
+
 def test_contents_add_up_to_the_file(files):
     before, after = (ptq.file_contents(path) for path in files)
     assert [sum(contents.values()) for contents in (before, after)] == [path.stat().st_size for path in files]
-    assert before["weights"] == 4 * after["weights"]
+    assert before["weights"] / after["weights"] == pytest.approx(4, rel=0.05)  # a channel of zeros may fill lanes
     assert before["biases"] == after["biases"]
     assert before["scales"] == 0 < after["scales"]
     assert ptq.size_table(*files)._repr_html_().count("<tr>") == 6
@@ -255,7 +266,7 @@ def test_a_calibration_grid_holds_what_calibrate_gives(model, pictures, toy):
     split = ptq.sample(toy.test, 50)
     prepared = calibrate(prepare(model), pictures[:8])
     with torch.inference_mode():
-        expected = ptq.sqnr(fold_batchnorm(model)(pictures[:50]), prepared(pictures[:50]))
+        expected = sqnr(fold_batchnorm(model)(pictures[:50]), prepared(pictures[:50]))
     assert grid["min-max", 8].sqnr == pytest.approx(expected, abs=0.1)
     assert grid["", 0].accuracy == ptq.accuracy(ptq.logits_of(model, split), split)
 

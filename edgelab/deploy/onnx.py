@@ -26,7 +26,7 @@ from edgelab.deploy.runner import Runner, check_parity
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization import FakeQuantize, SameGrid, quantize
-from edgelab.quantization.graph import weighted_nodes
+from edgelab.quantization.graph import is_called_once, weighted_nodes
 
 OPSET = 21
 
@@ -142,7 +142,7 @@ def _fill_lanes(model):
             continue
         missing = -layer.in_channels % 4
         reads_picture = source.op == "call_module" and source.args[0].op == "placeholder" and len(source.users) == 1
-        if missing and reads_picture:
+        if missing and reads_picture and is_called_once(model, node):
             model.set_submodule("fill_lanes", _ZeroChannels(missing))
             with model.graph.inserting_before(source):
                 source.args = (model.graph.call_module("fill_lanes", source.args),)

@@ -1,0 +1,334 @@
+"""Lab 03: a model in 8 bits without training: its file, its speed, its ranges, and whom it hurts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+from tqdm.auto import tqdm
+
+from edgelab import data
+from edgelab.deploy import Runner, onnxruntime_quantizers, operators, to_onnx
+from edgelab.explore import plots
+from edgelab.explore.html import HtmlTable
+from edgelab.explore.pictures import shown_name
+from edgelab.explore.prediction import Prediction, predict
+from edgelab.i18n import _
+from edgelab.measure import compare_latency
+from edgelab.quantization import (
+    QSpec,
+    calibrate,
+    choose_qparams,
+    convert,
+    fake_quantize,
+    prepare,
+    sqnr,
+)
+
+LAB = "03_ptq"
+INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
+FLOAT_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv")
+
+
+def predict_size() -> Prediction:
+    """Return the prediction of how many times smaller the int8 file is."""
+    return predict(LAB, "size", _("times smaller"), unit="×", low=1, high=32)
+
+
+def predict_speed() -> Prediction:
+    """Return the prediction of how many times faster the int8 file is."""
+    return predict(LAB, "speed", _("times faster"), unit="×", low=0.25, high=32)
+
+
+def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path:
+    """Write `model`, calibrated on `images`, to `path` with int8 weights and activations; return the path."""
+    return to_onnx(convert(calibrate(prepare(model), images)), images[:1], path)
+
+
+def sample(split: data.Split, count: int) -> data.Split:
+    """Return the first `count` images of a split, or all of them where there are fewer."""
+    conditions = None if split.conditions is None else split.conditions[:count]
+    return data.Split(split.images[:count], split.labels[:count], conditions)
+
+
+def file_contents(path: str | Path) -> dict[str, int]:
+    """Return what an ONNX file holds, in bytes: "weights", "biases", "scales" (with zero points), and the "graph"."""
+    found = {"weights": 0, "biases": 0, "scales": 0}
+    for tensor in onnx.load(path).graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.int64:
+            continue  # a shape or a padding: part of the graph
+        grid = tensor.name.endswith(("_scale", "_zero_point")) or "quantize" in tensor.name
+        kind = "scales" if grid else "weights" if array.ndim > 1 else "biases"
+        found[kind] += array.nbytes
+    return {**found, "graph": Path(path).stat().st_size - sum(found.values())}
+
+
+def size_table(before: str | Path, after: str | Path) -> HtmlTable:
+    """Return what the float file `before` and the int8 file `after` hold, and how many times less of it."""
+    names = {
+        "weights": _("weights"),
+        "biases": _("biases"),
+        "scales": _("scales and zero points"),
+        "graph": _("the graph: operators and names"),
+    }
+    large, small = file_contents(before), file_contents(after)
+    pairs = [(names[kind], large[kind], small[kind]) for kind in names]
+    pairs.append((_("the whole file"), sum(large.values()), sum(small.values())))
+    rows = [
+        [escape(name), f"{a / 1024:,.1f}", f"{b / 1024:,.1f}", f"{a / b:.2f}×" if a and b else "–"]
+        for name, a, b in pairs
+    ]
+    return HtmlTable([_("what"), _("float32 (KiB)"), _("int8 (KiB)"), _("times smaller")], rows)
+
+
+@torch.inference_mode()
+def fold_table(model: nn.Module, fold: Callable) -> HtmlTable:
+    """Return how well the learner's `fold` replaces every convolution of `model` that has a batch norm behind it.
+
+    `fold` takes weight, bias, mean, var, gamma, beta and eps, and returns weight and bias. Differences are relative to
+    the largest output.
+    """
+    rows = []
+    for name, conv, norm in _normalized_convolutions(model):
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
+        weight, bias = fold(conv.weight, bias, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+        noise = torch.randn(8, conv.in_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+        expected = norm(conv(noise))
+        got = nn.functional.conv2d(noise, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        far = float((got - expected).abs().max() / expected.abs().max())
+        spread = weight.abs().flatten(1).amax(1)
+        ratios = [_spread(conv.weight), float(spread.max() / spread.median())]
+        mark = "✓" if far < 1e-4 else "✗"
+        rows.append([f"<code>{escape(name)}</code>", f"{mark} {far:.1e}", *(f"{ratio:.1f}" for ratio in ratios)])
+    heads = [
+        _("convolution"),
+        _("largest relative difference"),
+        _("largest / median channel, before"),
+        _("largest / median channel, folded"),
+    ]
+    return HtmlTable(list(map(escape, heads)), rows)
+
+
+def _normalized_convolutions(model):
+    """Yield (name, convolution, batch norm) for each pair that stands side by side in a Sequential."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Sequential):
+            for place, (conv, norm) in enumerate(zip(module, list(module)[1:], strict=False)):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    yield f"{name}.{place}", conv, norm
+
+
+def _spread(weight):
+    ranges = weight.detach().abs().flatten(1).amax(1)
+    return float(ranges.max() / ranges.median())
+
+
+@torch.inference_mode()
+def activations(model: nn.Module, layer: str, images: torch.Tensor, *, batch_size: int = 16) -> list[torch.Tensor]:
+    """Return what `layer` of `model` puts out for `images`, a tensor for each batch."""
+    seen = []
+    hook = model.get_submodule(layer).register_forward_hook(lambda _layer, _inputs, output: seen.append(output.clone()))
+    try:
+        for batch in images.split(batch_size):
+            model(batch)
+    finally:
+        hook.remove()
+    return seen
+
+
+def range_plot(
+    batches: Sequence[torch.Tensor], minmax: tuple[float, float], percentile: tuple[float, float]
+) -> plots.Picture:
+    """Return a histogram of the activations in `batches` with two clipping ranges, and what each of them costs.
+
+    The cost is the SQNR in dB of the values after rounding within the range, at 8 and at 4 bits.
+    """
+    values = torch.cat([batch.flatten() for batch in batches])
+    ranges = {_("min-max"): minmax, _("percentile"): percentile}
+    with plots.figure(height=3.6) as fig:
+        ax = fig.subplots()
+        counts, edges = torch.histogram(values, 80)
+        ax.stairs(counts.numpy(), edges.numpy(), fill=True, color=plots.SKY, alpha=0.7)
+        lines = []
+        styles = zip(ranges.items(), (plots.BLUE, plots.VERMILION), ("-", "--"), strict=True)
+        for (name, (low, high)), colour, style in styles:
+            cost = {
+                bits: sqnr(values, fake_quantize(values, choose_qparams(low, high, QSpec(bits, signed=False))))
+                for bits in (8, 4)
+            }
+            text = _("%(name)s: %(low).2f to %(high).2f; %(eight).1f dB at 8 bits, %(four).1f dB at 4")
+            label = text % {"name": name, "low": low, "high": high, "eight": cost[8], "four": cost[4]}
+            lines.append(label)
+            for number, edge in enumerate((low, high)):
+                ax.axvline(edge, color=colour, ls=style, lw=2, label=None if number else label)
+        ax.set(xlabel=_("activation"), ylabel=_("how many"), yscale="log")
+        plots.logarithmic(ax.yaxis)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
+        return plots.picture(fig, "; ".join(lines))
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a learner's int8 file turned out to be.
+
+    `int8_share` of its weights are int8; accuracies, the file's and the float model's, are in [0, 1], and so is
+    `agreement`, the share of test images for which the two give the same answer.
+    """
+
+    exists: bool
+    int8_share: float = 0.0
+    integer_convolutions: int = 0
+    convolutions: int = 0
+    accuracy: float = 0.0
+    float_accuracy: float = 0.0
+    agreement: float = 0.0
+
+
+def examine(
+    quantize_model: Callable, model: nn.Module, images: torch.Tensor, dataset: data.Dataset, path: str | Path
+) -> Examined:
+    """Let the learner's `quantize_model(model, images, path)` write `path`, and return what is in it.
+
+    Accuracy and agreement are counted on the first 300 test images.
+    """
+    path = Path(path)
+    path.unlink(missing_ok=True)
+    quantize_model(model, images, path)
+    if not path.exists():
+        return Examined(exists=False)
+    weights = [t for t in onnx.load(path).graph.initializer if len(t.dims) > 1]
+    total = sum(numpy_helper.to_array(tensor).size for tensor in weights)
+    small = sum(numpy_helper.to_array(t).size for t in weights if t.data_type == onnx.TensorProto.INT8)
+    found = operators(path)
+    integer = sum(found[name] for name in INTEGER_CONVOLUTIONS)
+    test = sample(dataset.test, 300)
+    floats, logits = logits_of(model, test), logits_of(Runner.open(path), test)
+    return Examined(
+        exists=True,
+        int8_share=small / total if total else 0.0,
+        integer_convolutions=integer,
+        convolutions=integer + sum(found[name] for name in FLOAT_CONVOLUTIONS),
+        accuracy=accuracy(logits, test),
+        float_accuracy=accuracy(floats, test),
+        agreement=float((floats.argmax(1) == logits.argmax(1)).float().mean()),
+    )
+
+
+@torch.inference_mode()
+def logits_of(model: Callable, split: data.Split, batch_size: int = 200) -> torch.Tensor:
+    """Return the logits of `model`, a module or a runner, for the images of `split`."""
+    batches = split.images.split(batch_size)
+    images = (data.normalize(batch).to(memory_format=torch.channels_last) for batch in batches)
+    return torch.cat([torch.as_tensor(model(batch)) for batch in images])
+
+
+def accuracy(logits: torch.Tensor, split: data.Split) -> float:
+    """Return the share of `split` that `logits` `(N, classes)` name correctly, in [0, 1]."""
+    return float((logits.argmax(1) == split.labels).float().mean())
+
+
+def contest(floating: str | Path, ours: str | Path, images: torch.Tensor, dataset: data.Dataset) -> HtmlTable:
+    """Return ONNX Runtime's own quantizers beside the files `floating` and `ours`: size, speed, and who agrees.
+
+    Static ones are calibrated on `images`. Times are ratios to the float file on one core, with their 95 % interval;
+    answers are those for the first 500 test images.
+    """
+    folder = Path(floating).parent
+    static, signed = folder / "ort-static.onnx", folder / "ort-signed.onnx"
+    files = {
+        _("float32"): Path(floating),
+        _("int8, edgelab"): Path(ours),
+        _("int8, ONNX Runtime, static"): onnxruntime_quantizers.quantize_static(floating, static, images),
+        _("int8, ONNX Runtime, static, its defaults for activations"): onnxruntime_quantizers.quantize_static(
+            floating, signed, images, unsigned=False
+        ),
+        _("int8, ONNX Runtime, dynamic"): onnxruntime_quantizers.quantize_dynamic(
+            floating, folder / "ort-dynamic.onnx"
+        ),
+    }
+    test, image = sample(dataset.test, 500), data.normalize(dataset.test.images[:1])
+    reference, rows = None, []
+    for name, path in tqdm(files.items(), desc=_("racing"), delay=2, leave=False):
+        logits = logits_of(Runner.open(path, threads=torch.get_num_threads()), test)
+        reference = logits if reference is None else reference
+        same = float((logits.argmax(1) == reference.argmax(1)).float().mean())
+        integer, every = _convolutions(path)
+        size = path.stat().st_size
+        cells = [f"{size / 1024:,.0f} ({Path(floating).stat().st_size / size:.2f}×)", _speed(floating, path, image)]
+        cells += [f"{integer} / {every}", f"{100 * accuracy(logits, test):.1f}", f"{100 * same:.1f}"]
+        rows.append([escape(name), *map(escape, cells)])
+    heads = [
+        _("file"),
+        _("size (KiB)"),
+        _("times faster than float32"),
+        _("convolutions in integers"),
+        _("accuracy (%)"),
+        _("same answer as float32 (%)"),
+    ]
+    return HtmlTable(list(map(escape, heads)), rows)
+
+
+def _speed(before, after, image):
+    """Return how many times faster the file `after` is, as text with the interval."""
+    if Path(before) == Path(after):
+        return "1"
+    pair = {"before": Runner.open(before).once(image), "after": Runner.open(after).once(image)}
+    race = compare_latency(pair, blocks=16, max_seconds=3)
+    return f"{race.ratio:.2f} ({race.low:.2f}–{race.high:.2f})"
+
+
+def _convolutions(path):
+    """Return how many convolutions of a file run in integers, and how many there are."""
+    found = operators(path)
+    integer = sum(found[name] for name in INTEGER_CONVOLUTIONS)
+    return integer, integer + sum(found[name] for name in FLOAT_CONVOLUTIONS)
+
+
+def whom_it_hurt(before: str | Path, after: str | Path, dataset: data.Dataset) -> plots.Picture:
+    """Return the change in accuracy from the file `before` to the file `after`, by condition, or by class without any.
+
+    Counted on the first 3,000 test images. The title also says how many single answers changed, in either direction.
+    """
+    split, threads = sample(dataset.test, 3000), torch.get_num_threads()
+    old, new = (logits_of(Runner.open(path, threads=threads), split).argmax(1) for path in (before, after))
+    was, now = old == split.labels, new == split.labels
+    if split.conditions is not None and dataset.condition_names:
+        groups, names = split.conditions, dataset.condition_names
+    else:
+        groups, names = split.labels, dataset.classes
+    change = {
+        shown_name(name): 100 * float(now[groups == index].float().mean() - was[groups == index].float().mean())
+        for index, name in enumerate(names)
+    }
+    ordered = sorted(change.items(), key=lambda item: -item[1])
+    with plots.figure(height=1.2 + 0.28 * len(change)) as fig:
+        ax = fig.subplots()
+        for row, (_name, points) in enumerate(ordered):
+            worse = points < 0
+            colour, hatch = (plots.VERMILION, "///") if worse else (plots.BLUE, "")
+            ax.barh(row, points, color=colour, hatch=hatch, ec=plots.INK, lw=0.6)
+            side = -4 if worse else 4
+            ax.annotate(
+                f"{points:+.2f}", (points, row), (side, 0), textcoords="offset points", va="center",
+                ha="right" if worse else "left",
+            )  # fmt: skip
+        ax.set_yticks(range(len(ordered)), [name for name, _points in ordered])
+        ax.axvline(0, color=plots.INK, lw=1)
+        ax.grid(False, axis="y")
+        ax.margins(x=0.2)
+        ax.set(xlabel=_("change in accuracy (points)"))
+        text = _(
+            "%(n)d images: %(before).2f %% → %(after).2f %%\n"
+            "%(changed)d answers changed: %(lost)d from right to wrong, %(won)d from wrong to right"
+        )
+        numbers = {"n": len(split), "before": 100 * float(was.float().mean()), "after": 100 * float(now.float().mean())}
+        numbers |= {"changed": int((old != new).sum()), "lost": int((was & ~now).sum()), "won": int((now & ~was).sum())}
+        title = text % numbers
+        ax.set_title(title)
+        return plots.picture(fig, title.replace("\n", "; "))

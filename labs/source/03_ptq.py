@@ -1,0 +1,425 @@
+# Lab 03. What a learner takes from it: int8 in four steps and no training, why each step is there, and when it fails.
+
+# %% [markdown]
+# # How good is int8 without training?
+#
+# In lab 02 you rounded tensors, and computed one layer in integers. Now we do that to a whole network. Nothing is trained: we
+# show the finished model some hundred pictures without their labels, and write a new file. This is called **post-training
+# quantization** (PTQ). It takes seconds.
+#
+# How good can that be? Three questions:
+#
+# 1. How much **smaller** does the model get, how much **faster** on this computer, and how many answers change?
+# 2. Where do the ranges come from, and does it matter which method finds them?
+# 3. When does it **fail**, and what helps then?
+#
+# It takes about 55 minutes.
+
+# %% imports
+import torch
+
+from edgelab import data, models, train
+from edgelab.course.checks import ptq as check
+from edgelab.deploy import Runner, operators, to_onnx
+from edgelab.explore import calibration, channels, progress_board, ptq, table
+from edgelab.measure import compare_latency
+from edgelab.quantization import calibrate, convert, correct_bias, equalize, prepare
+
+dataset = data.load()
+baseline = models.load_pretrained("resnet", dataset.name)
+image = data.normalize(dataset.test.images[:1])
+pictures = data.normalize(dataset.train.images[:512])  # what we calibrate on: training pictures, no labels
+
+# %% [markdown]
+# ## First the answer, then how it is made
+#
+# We are going to write the baseline twice for ONNX Runtime, a program that runs models fast on CPUs: once in 32-bit floats,
+# once in 8-bit integers. Before you see the files: **how many times smaller is the second one, and how many times faster does
+# it run on one core?** A factor below 1 means larger, or slower.
+
+# %% predict-size
+size_guess = ptq.predict_size()
+size_guess
+
+# %% predict-speed
+speed_guess = ptq.predict_speed()
+speed_guess
+
+# %% write-files
+float_file = to_onnx(baseline, image, "models/baseline.onnx")
+int8_file = ptq.write_int8(baseline, pictures, "models/baseline-int8.onnx")
+
+# %% measure-size
+size_guess.reveal(float_file.stat().st_size / int8_file.stat().st_size)
+
+# %% measure-speed
+race = compare_latency({"float32": Runner.open(float_file).once(image), "int8": Runner.open(int8_file).once(image)})
+print(race)
+speed_guess.reveal(race.ratio)
+
+# %% [markdown]
+# A quarter of the bits, so a quarter of the bytes? Not quite. **What is in the file besides the weights?**
+
+# %% size-table
+ptq.size_table(float_file, int8_file)
+
+# %% weights-only
+contents = {name: ptq.file_contents(path) for name, path in {"float32": float_file, "int8": int8_file}.items()}
+print(f"weights alone: {contents['float32']['weights'] / contents['int8']['weights']:.2f} times smaller")
+# > weights alone: 4.00 times smaller
+
+# %% [markdown]
+# The weights did become four times smaller. The biases did not: the integer kernel adds them to a 32-bit sum, so they stay 32
+# bits wide. Every channel brings a scale of its own, and the graph now says where to round. The smaller the model, the more
+# this weighs.
+#
+# And the speed? It is no accident of the file. An 8-bit product needs less of the processor than a 32-bit one: with the
+# **VNNI** instructions, for instance, one instruction on 512 bits multiplies 64 pairs of 8-bit numbers and sums them up in
+# fours. Its float counterpart multiplies 16. If your processor has none of this, your factor is smaller, perhaps below 2. The
+# machine card of lab 00 tells.
+#
+# Does the runtime really compute in integers? Ask it. `QLinearConv` is a convolution on 8-bit codes; `QuantizeLinear` and
+# `DequantizeLinear` are the way into the integers and out of them. (`Pad` fills up the channels of the picture with zeros to
+# four, because integer instructions sum products in fours. So the weights may be a hundredth short of fourfold.)
+
+# %% operators
+for name, path in {"float32": float_file, "int8": int8_file}.items():
+    print(name, dict(operators(path)))
+
+# %% [markdown]
+# ## Whom did it hurt?
+#
+# Smaller and faster is easy if the answers may be wrong. Here is what happened to the accuracy. Look at the second line of
+# the title as well. **Can an average stay the same while answers change?**
+
+# %% whom-it-hurt
+ptq.whom_it_hurt(float_file, int8_file, dataset)
+
+# %% [markdown]
+# The average hardly moves, and still some answers change, in both directions: where the float model was undecided, a small
+# rounding error decides. So few changes are no proof that one group is hurt more than another. But if you shipped this model,
+# these are the pictures you would look at.
+#
+# So that is what PTQ can do. The rest of the lab takes it apart: four steps, and you will write them.
+#
+# ## Step one: fold the batch norm
+#
+# A convolution in our network is followed by a **batch norm**. Once training is over, that is nothing but a multiplication
+# and an addition for each channel $c$:
+#
+# $$y_c = \gamma_c\, \frac{x_c - \mu_c}{\sqrt{\sigma_c^2 + \varepsilon}} + \beta_c$$
+#
+# The convolution before it is linear. So it can do the batch norm's work in passing, with other weights and another bias.
+# This saves time in floats too. For integers it is a must: otherwise the numbers between the two would have to be rounded as
+# well.
+#
+# ### Exercise 1: fold a batch norm (3 points)
+#
+# Let $x_c = W_c * \text{input} + b_c$. Put that into the formula above and sort the terms. With
+# $f_c = \gamma_c / \sqrt{\sigma_c^2 + \varepsilon}$ you should arrive at
+#
+# $$W'_c = f_c\, W_c \qquad b'_c = (b_c - \mu_c)\, f_c + \beta_c$$
+#
+# The weight has the shape (output channels, input channels, height, width); everything else has one number for each output
+# channel. Take care that $f$ runs along the *first* axis: `reshape(-1, 1, 1, 1)` helps.
+
+
+# %% fold tags=["exercise"]
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    """Return the tensors (weight, bias) of the convolution that does the batch norm's work as well."""
+    # BEGIN SOLUTION
+    factor = gamma / torch.sqrt(var + eps)
+    return weight * factor.reshape(-1, 1, 1, 1), (bias - mean) * factor + beta
+    # END SOLUTION
+
+
+# %% fold-check tags=["check"] points=3
+check.fold(fold, torch.tensor)
+
+# %% [markdown]
+# Is the network still the same? The next cell folds every convolution of the baseline with your function, feeds both versions
+# with noise, and compares what comes out. Float arithmetic alone makes differences of about $10^{-6}$.
+#
+# The last two columns compare the largest channel of each layer with the one in the middle. Keep an eye on them. The batch
+# norm has its own factor for every channel, and folding writes these factors into the weights. **Does it make the channels
+# more alike, or less?**
+
+# %% fold-baseline
+ptq.fold_table(baseline, fold)
+
+# %% [markdown]
+# In some layers more, in others less: nothing in training asks the channels to agree. We come back to this at the end.
+#
+# ## Step two: watch the activations
+#
+# Weights lie in the file: we know their ranges. Activations depend on the picture. So we put an **observer** behind every
+# layer, show the float model some pictures, and let each observer decide on a range. That is **calibration**.
+#
+# Which range? Two answers to begin with:
+#
+# - **min-max**: from the smallest to the largest value ever seen. Nothing is clipped.
+# - **percentile**: the range that holds, say, 99.9 % of the values. The rest is clipped to its ends, and all others get finer
+#   steps.
+#
+# ### Exercise 2: a min-max observer (1 point)
+#
+# The activations arrive in batches, tensors of any shape. Return the smallest and the largest value of all of them.
+
+
+# %% minmax-range tags=["exercise"]
+def minmax_range(batches):
+    """Return (low, high): the smallest and the largest value in a list of tensors."""
+    # BEGIN SOLUTION
+    return min(float(batch.min()) for batch in batches), max(float(batch.max()) for batch in batches)
+    # END SOLUTION
+
+
+# %% minmax-range-check tags=["check"] points=1
+check.minmax_range(minmax_range, torch.tensor)
+
+# %% [markdown]
+# ### Exercise 3: a percentile observer (2 points)
+#
+# `percent` of all values shall lie inside the range, and half of the rest beyond either end. The share beyond one end is then
+#
+# $$t = \frac{1 - \text{percent}/100}{2}$$
+#
+# and the ends are the quantiles $t$ and $1 - t$ of *all* values together. `torch.cat` joins flat tensors, and
+# `torch.quantile` finds quantiles as `percentile` did in lab 00. (Real observers cannot keep all values. They keep a
+# histogram, and read the quantile from that.)
+
+
+# %% percentile-range tags=["exercise"]
+def percentile_range(batches, percent):
+    """Return (low, high): the range of the middle `percent` % of all values in a list of tensors."""
+    # BEGIN SOLUTION
+    values = torch.cat([batch.flatten() for batch in batches])
+    tail = (1 - percent / 100) / 2
+    return float(torch.quantile(values, tail)), float(torch.quantile(values, 1 - tail))
+    # END SOLUTION
+
+
+# %% percentile-range-check tags=["check"] points=2
+check.percentile_range(percentile_range, torch.tensor)
+
+# %% [markdown]
+# Now let both look at real activations: what the first residual block puts out for 32 pictures. The legend says what each
+# range costs, as the signal-to-noise ratio (SQNR) of lab 02. Higher is better. **Which range wins with 8 bits? And with 4?**
+
+# %% real-ranges
+batches = ptq.activations(baseline, "stages.0.activation", pictures[:32])
+ptq.range_plot(batches, minmax_range(batches), percentile_range(batches, 99.9))
+
+# %% [markdown]
+# Two errors pull in opposite directions. **Rounding** costs more as the steps grow, and so it wants a narrow range.
+# **Clipping** wants a wide one, and does not care about steps. With 256 codes the steps are fine anyway, and the few clipped
+# values weigh more. With 16 codes the steps decide. So there is no best percentile: it depends on the bits.
+#
+# ### Explorer: how many pictures, and which method?
+#
+# One can also search for the range of least squared error, or for the one whose codes tell most about the distribution
+# (*entropy*; Migacz, 2017), or average the extremes over the batches. The explorer tries five methods with up to 128
+# pictures, on the whole model in 8 bits. It needs some seconds to try all of them. Then find out:
+#
+# - How many pictures are enough? What is a single picture worth?
+# - Which method is best in decibels? Does the accuracy see the difference? (One picture in 200 is half a point.)
+# - Why does the moving average hardly change with more pictures? Its docstring tells:
+#   `edgelab.quantization.observers.MovingAverage`.
+
+# %% calibration-explorer
+calibration.calibration_explorer(baseline, pictures, dataset)
+
+# %% [markdown]
+# ## Steps three and four: convert and export
+#
+# Here are the tools. You know by now what is inside each of them.
+#
+# | call | what it does |
+# | --- | --- |
+# | `prepare(model)` | returns a copy: batch norm folded, an observer behind every tensor that integers will hold |
+# | `calibrate(prepared, images)` | shows it the images, then fixes every scale and zero point |
+# | `convert(prepared)` | returns a model that holds exactly the numbers that its integers stand for |
+# | `to_onnx(converted, image, path)` | writes the file; `image` is one picture, `(1, C, H, W)`, to show the shape |
+#
+# ### Exercise 4: quantize a model (2 points)
+#
+# Put them together. The check lets your function write a file and looks into it: are the weights int8, do all convolutions
+# run in integers, and is the accuracy still there?
+
+
+# %% quantize-model tags=["exercise"]
+def quantize_model(model, images, path):
+    """Write `model` to the file `path` in int8, calibrated on `images`, and return the path."""
+    # BEGIN SOLUTION
+    prepared = prepare(model)
+    calibrate(prepared, images)
+    return to_onnx(convert(prepared), images[:1], path)
+    # END SOLUTION
+
+
+# %% quantize-model-check tags=["check"] points=2
+check.quantize_model(ptq.examine(quantize_model, baseline, pictures[:128], dataset, "models/exercise-int8.onnx"))
+
+# %% [markdown]
+# ## Are we any good? Ask somebody else
+#
+# ONNX Runtime brings its own quantizers. The **static** one calibrates as we do. The **dynamic** one needs no pictures at
+# all: weights are int8 in the file, and the range of each activation is measured while the model runs. That sounds
+# attractive. **Which of the rows below will be fast, and is there one slower than float32?**
+
+# %% contest
+ptq.contest(float_file, int8_file, pictures[:128], dataset)
+
+# %% [markdown]
+# Three things to observe.
+#
+# - The static quantizer, told to use unsigned activations, arrives at the same kind of graph as ours: every convolution in
+#   integers, and a like gain. Two programs by different people agree, which is a good sign for both.
+# - With its **defaults** (signed activations) many convolutions stay in float, and much of the gain is gone. The file is just
+#   as small. Nothing warns you: only the operators that run, and the clock.
+# - **Dynamic** quantization saves the bytes, too, but it has to find the range of every activation for every picture, and its
+#   integer convolution is not the optimised one. ONNX Runtime's own documentation advises static quantization for
+#   convolutional networks.
+#
+# *Int8* on a label says what a file holds. It does not say what runs.
+#
+# ## Which layer is to blame?
+#
+# With 8 bits nothing much is lost. What if we want fewer? The next explorer rounds the weights of **one layer at a time** and
+# leaves all else in float. A long bar means that the answers hardly change.
+#
+# Guess first: which layer is the most sensitive one at 4 bits? The largest? The first? The last?
+
+# %% sensitivity-explorer
+calibration.sensitivity_explorer(baseline, pictures[:16])
+
+# %% [markdown]
+# Move from 8 bits down to 2. Each bit less costs every layer about 6 dB, as lab 02 found for a single tensor, until the noise
+# is as loud as the signal. Compare the bars with the shares: the layer that suffers most need not be the one that holds most
+# weights. That is why one can *mix* precisions: few bits where most weights are, more where it hurts. In lab 04 you will
+# train what remains.
+#
+# ## A network that is said to collapse
+#
+# MobileNets are made of **depthwise** convolutions: one small filter for each channel, and no sum over the others (lab 08
+# tells more). Papers report that they break under PTQ when a layer has one scale for all its channels (**per tensor**). Nagel
+# et al. (2019) saw MobileNetV2 fall from 71.7 % to 0.1 % on ImageNet. With one scale for each output channel (**per
+# channel**) it survives.
+#
+# Why should that be? One scale has to reach the largest weight of the layer. A channel whose weights are 50 times smaller is
+# then left with two or three codes.
+#
+# ### Exercise 5: how far apart are the channels? (2 points)
+#
+# Let the range of a channel be its largest absolute weight, $r_c = \max |W_c|$, over all weights of output channel $c$. The
+# **spread** of a layer is
+#
+# $$\text{spread} = \frac{\max_c r_c}{\text{median}_c\, r_c}$$
+#
+# With one scale for all, the channel in the middle has only about $127 / \text{spread}$ codes on each side of zero. Output
+# channels are axis 0 of the weight.
+
+
+# %% channel-spread tags=["exercise"]
+def channel_spread(weight):
+    """Return the largest channel range of `weight` (C, I, H, W) divided by the median channel range."""
+    # BEGIN SOLUTION
+    ranges = weight.abs().flatten(1).amax(1)
+    return float(ranges.max() / ranges.median())
+    # END SOLUTION
+
+
+# %% channel-spread-check tags=["check"] points=2
+check.channel_spread(channel_spread, torch.tensor)
+
+# %% [markdown]
+# Here is your function on two networks, layer after layer, batch norm folded. **Does our MobileNet look like one that
+# collapses?**
+
+# %% spreads
+mobilenet = models.load_pretrained("mobilenet_v1_025", dataset.name)
+channels.spread_plot({"ResNet": baseline, "MobileNetV1": mobilenet}, channel_spread)
+
+# %% [markdown]
+# Now the test. Each row is a way to quantize the same MobileNet without training, with weights of 8 bits and of 4
+# (activations always have 8). Two cures from the same paper are in it:
+#
+# - `equalize`: for positive $s$, $\text{relu}(s\,x) = s\,\text{relu}(x)$. So a channel may be divided by $s$ in one layer and
+#   multiplied by $s$ in the next. The network computes the same, and $s$ is chosen such that both layers have channels of
+#   like range.
+# - `correct_bias`: rounded weights shift the mean of every output. That shift is a constant, and the bias can take it back.
+
+# %% cures
+channels.cure_table(mobilenet, pictures[:128], dataset)
+
+# %% [markdown]
+# Compare *per tensor* with *per channel* in both columns. At 8 bits the collapse of the papers **does not happen here**: one
+# scale for all costs little or nothing. The channels of our small network lie close together, and your spread says so. With 4
+# bits there are 16 times fewer codes to share, and now one scale for all costs real points. Look at what the two cures give
+# back there. (Differences of a point may be chance: that is 6 pictures of 600.)
+#
+# Is the theory wrong, then? Let us **make** a network with distant channels. The next cell undoes `equalize`: it multiplies
+# channels at random and divides them again in the following layer. In floats it is the same function, to the last digit or
+# so. The spread is measured by your function. **At which spread does 8 bits break?**
+
+# %% collapse
+channels.collapse_plot(mobilenet, pictures[:128], dataset, channel_spread)
+
+# %% [markdown]
+# The same function, other weights, and 8 bits go from harmless to useless. So it is not depthwise layers that collapse. It is
+# **channels of different range** that do, and depthwise layers often have them: each of their channels sees only its own
+# input, and nothing makes one like another. Scales per channel soften it. They cannot cure it alone, because an *activation*
+# still has one scale for all its channels. `equalize` brings the channels together again, before anything is rounded.
+#
+# ## What the lesson claims, and what you measured
+#
+# **The claim:** int8 makes a model four times smaller and several times faster at no cost.
+#
+# **What you saw:** nearly four. Several times, where processor and runtime have integer kernels *and* the file makes use of
+# them. At hardly any cost, for a network whose ranges are benign, and you know how to look.
+#
+# Add two rows to your table. The first is MobileNet, with both cures. The second comes from your own `quantize_model`.
+
+# %% mobilenet-int8
+prepared = correct_bias(calibrate(prepare(equalize(mobilenet)), pictures[:128]), pictures[:128])
+mobilenet_file = to_onnx(convert(prepared), image, "models/mobilenet-int8.onnx")
+accuracy = train.evaluate(Runner.open(mobilenet_file), dataset.test)
+table.add("MobileNet int8", mobilenet, dataset, accuracy=accuracy, file=mobilenet_file, precision="int8")
+
+# %% baseline-int8
+own_file = quantize_model(baseline, pictures, "models/int8-ptq.onnx")
+accuracy = train.evaluate(Runner.open(own_file), dataset.test)
+table.add("int8 PTQ", baseline, dataset, accuracy=accuracy, file=own_file, precision="int8")
+
+# %% claim-table
+table.show(dataset)
+
+# %% pareto
+table.pareto(dataset)
+
+# %% progress
+progress_board()
+
+# %% [markdown]
+# ## Summary
+#
+# - PTQ is four steps: fold, observe, convert, export. It needs a few hundred pictures, no labels, and seconds.
+# - Weights shrink fourfold; biases, scales and the graph do not, so the file shrinks a little less.
+# - Speed comes from integer kernels. Look at the operators that really run: the same *int8* can be fast, or slower than
+#   float.
+# - Narrow ranges clip, wide ranges round coarsely. Which error is worse depends on the bits.
+# - Channels of different range are what breaks PTQ. Scales per channel and equalization help; measure before you believe in a
+#   collapse.
+#
+# **Next:** lab 04 goes below 8 bits, where rounding alone is no longer enough, and trains the network to live with it.
+#
+# ### Further reading
+#
+# - B. Jacob et al. *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference.* CVPR 2018.
+#   Section 3.2 folds the batch norm.
+# - R. Krishnamoorthi. *Quantizing Deep Convolutional Networks for Efficient Inference: A Whitepaper.* arXiv:1806.08342, 2018.
+# - S. Migacz. *8-bit Inference with TensorRT.* GPU Technology Conference, 2017. Calibration by entropy.
+# - M. Nagel et al. *Data-Free Quantization Through Weight Equalization and Bias Correction.* ICCV 2019.
+# - H. Wu et al. *Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation.* arXiv:2004.09602,
+#   2020. Percentiles and other calibrations, compared on many networks.
+# - ONNX Runtime. *Quantize ONNX Models.* https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html

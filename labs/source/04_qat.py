@@ -1,0 +1,362 @@
+# Lab 04. What a learner takes from it: rounding can be trained through, and where that pays and where it does not.
+
+# %% [markdown]
+# # How far below 8 bits can training hold accuracy?
+#
+# Eight bits are cheap. A model that was calibrated for int8 hardly loses anything, and nobody had to train it. But a
+# microcontroller with little flash would like its weights in four bits, or three. Each bit less doubles the step between
+# two codes, and with it the error of rounding.
+#
+# So far the model never knew that it would be rounded. What if it did? **Quantization-aware training** (QAT) rounds the
+# weights during training, so that the loss can feel it. There is one obstacle: a staircase has no slope to learn from.
+#
+# In this lab you will
+#
+# 1. see what few bits cost without training,
+# 2. write the trick that sends a gradient through a staircase,
+# 3. train with few bits, and find out **where it pays and where it wins nothing**.
+#
+# It takes about 45 minutes. Three cells train, for some seconds each.
+
+# %% imports
+from functools import cache
+
+import torch
+
+from edgelab import data, models, train
+from edgelab.course.checks import qat as check
+from edgelab.deploy import Runner, check_parity, to_onnx
+from edgelab.explore import progress_board, qat, table
+from edgelab.measure import compare_latency
+from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
+
+dataset = data.load()
+lessons, exam = qat.part(dataset.train, 12_000), qat.part(dataset.test, 3_000)
+image = data.normalize(exam.images[:1])
+
+# %% [markdown]
+# The whole lab uses `resnet_tiny`, a network with an eighth of the baseline's channels. It trains quickly, and it is the
+# harder case: a small network has few weights to spare, so every rounding error hurts.
+#
+# `study` keeps the model, the images it may learn from (`lessons`) and those it is judged on (`exam`). It measures each
+# accuracy once and remembers it.
+
+# %% study
+tiny = models.load_pretrained("resnet_tiny", dataset.name)
+study = qat.Study(tiny, lessons, exam)
+print(f"float: {study.float_accuracy:.1%} of {len(exam):,} test images")
+
+# %% [markdown]
+# ## Without training
+#
+# Here is post-training quantization (PTQ), as lab 03 does it, with fewer and fewer bits for the weights. Activations stay
+# at 8 bits. Each channel has its own scale, from the range with the least squared error (`"mse"`).
+
+# %% untrained
+for bits in (8, 6, 5, 4):
+    print(f"{bits} bits: {study.ptq(QuantizationConfig(bits, weight_observer='mse')):.1%}")
+
+# %% [markdown]
+# Four bits leave 15 codes to a weight, three bits leave 7. **Which accuracy is left with three bits?**
+
+# %% predict-untrained
+untrained_guess = qat.predict_untrained()
+untrained_guess
+
+# %% untrained-three
+untrained_guess.reveal(100 * study.ptq(QuantizationConfig(3, weight_observer="mse")))
+
+# %% [markdown]
+# From bit to bit the error doubles, but the accuracy does not fall evenly. It holds for a while, and then it breaks.
+#
+# ## Why not simply train?
+#
+# Put the rounding into the network, and let gradient descent do the rest. What is the gradient of `round`?
+
+# %% no-slope
+x = torch.tensor([-0.7, 0.2, 0.4, 1.6], requires_grad=True)
+torch.round(x).sum().backward()
+print(x.grad)
+# > tensor([0., 0., 0., 0.])
+
+# %% [markdown]
+# Zero, everywhere. That is correct: move $x$ a little, and $\text{round}(x)$ does not move. By the chain rule, everything
+# before the rounding has gradient zero too. The network learns nothing.
+#
+# The way out is a lie that works. On the way forward, round. On the way back, pretend that nothing was rounded:
+#
+# $$y = \text{round}(x), \qquad \frac{\partial y}{\partial x} := 1$$
+#
+# This is the **straight-through estimator** (STE; Bengio, Léonard and Courville, 2013).
+#
+# ### Exercise 1: the straight-through estimator (3 points)
+#
+# Write `round_ste(x)`: its value is `torch.round(x)`, and the gradient that comes in goes out unchanged. There are two
+# usual ways. One is a class with a `forward` and a `backward`, derived from `torch.autograd.Function`. The other is one line
+# with `detach()`, which makes a constant of what it is called on: add to $x$ a constant that turns it into $\text{round}(x)$.
+
+
+# %% round-ste tags=["exercise"]
+def round_ste(x):
+    """Return `x` rounded; the gradient passes as if nothing had been rounded."""
+    # BEGIN SOLUTION
+    return x + (torch.round(x) - x).detach()
+    # END SOLUTION
+
+
+# %% round-ste-check tags=["check"] points=3
+check.round_ste(*qat.probe(round_ste))
+
+# %% [markdown]
+# ## A grid has ends
+#
+# A grid of $b$ bits has a lowest and a highest code. What lies beyond is clipped: it *saturates*.
+#
+# $$q = \text{clip}\!\left(\text{round}\!\left(\frac{x}{s}\right),\ q_\text{min},\ q_\text{max}\right), \qquad \hat{x} = s\,q$$
+#
+# Which gradient should a saturated weight get? Push it further out, and $\hat{x}$ stays at the end of the grid. Here a slope
+# of zero is no artefact of the steps: it is the truth. So the gradient is 1 inside, and 0 where the code was clipped.
+#
+# ### Exercise 2: fake quantization with gradients (3 points)
+#
+# Write $\hat{x}$, with `round_ste` for the rounding and `torch.clamp` for the clipping. `torch.clamp` brings the right
+# gradient of its own, if it comes in the right place. The zero point is 0, as for all weights here.
+
+
+# %% fake-quantize tags=["exercise"]
+def fake_quantize(x, scale, qmin, qmax):
+    """Return `x` on the grid, still in float; the gradient passes where nothing is clipped, and stops elsewhere."""
+    # BEGIN SOLUTION
+    q = torch.clamp(round_ste(x / scale), qmin, qmax)
+    return q * scale
+    # END SOLUTION
+
+
+# %% fake-quantize-check tags=["check"] points=3
+check.fake_quantize(*qat.probe(fake_quantize))
+
+# %% [markdown]
+# PyTorch has this operation built in. Do ten thousand random numbers agree, forwards and backwards?
+
+# %% against-torch
+qat.against_torch(fake_quantize)
+
+# %% [markdown]
+# The explorer shows the staircase, the slope, and below them the weights of a real layer. Weights in the hatched bars are
+# clipped.
+#
+# - Set *slope* to the true one. How many weights have a gradient then?
+# - Take 3 bits, straight through. Clip at 100 %, then at 25 %. What becomes finer, and who stops learning?
+# - Look at the first layer and at the last. Is a range that suits one good for the other?
+
+# %% slope-explorer
+qat.slope_explorer(tiny)
+
+# %% [markdown]
+# ## What the estimator sees
+#
+# The gradient of a lie: can it be any good? Take one single weight of the first layer, and walk along it. All other weights
+# stay as they are. At each place we compute the real loss on some training images.
+#
+# - The dotted curve is the loss for the unrounded weight. It is smooth.
+# - The staircase is the loss with the weight rounded. On each tread it is flat: its true slope is 0.
+# - The dashed line below is the slope that the STE reports. On a whole tread it is one number: the slope of the dotted curve
+#   **at the code**, the place where the loss was computed.
+#
+# Move the weight from left to right. A positive slope sends it down, a negative one up. Where does the STE send it to the
+# right tread, and where does it stand on the best tread and still want to leave? Compare 2 bits with 5.
+
+# %% loss-explorer
+qat.loss_explorer(tiny, lessons)
+
+# %% [markdown]
+# With 5 bits the dashed slope follows the smooth one closely. With 2 bits it is one number for a third of the way: measured
+# at the code, and used for weights far from it. On the best tread it is hardly ever zero, so the weight moves on, falls over
+# the edge, is sent back, and may swing to and fro without end (Nagel et al., 2022). A small learning rate keeps the swings
+# small.
+#
+# ## Train
+#
+# The recipe has three steps, and edgelab has a function for each.
+#
+# 1. `prepare(model, config)` folds batch norm into the convolutions and puts a fake quantizer at every weight and every
+#    activation that will be an integer.
+# 2. `calibrate(prepared, images)` shows it normalised images, fixes every scale, and switches the rounding on.
+# 3. `train.fit(prepared, lessons, ...)` trains it, in place. The optimizer moves the float weights; the loss sees the
+#    rounded ones.
+#
+# **How many of the points that 3 bits lost will training win back, in one pass over the lessons?**
+
+# %% predict-won-back
+won_back_guess = qat.predict_won_back()
+won_back_guess
+
+# %% [markdown]
+# ### Exercise 3: train with few bits (4 points)
+#
+# Write `train_quantized(model, lessons, bits)`. It returns the trained model. Use
+#
+# - `QuantizationConfig(weight_bits=..., weight_observer="mse")`,
+# - the first 256 lessons, through `data.normalize`, for calibration,
+# - `epochs=1, lr=0.001` for training.
+#
+# Why so small a learning rate, when the float model was trained with a hundred times that? Batch norm is folded away. It
+# made the scale of the weights harmless, and nothing does that any more. (You may try 0.01 later, and see.)
+#
+# The check trains with 4 bits. That takes some seconds.
+
+
+# %% train-quantized tags=["exercise"]
+def train_quantized(model, lessons, bits):
+    """Return `model` trained on `lessons` with weights of `bits` bits and activations of 8."""
+    # BEGIN SOLUTION
+    prepared = prepare(model, QuantizationConfig(weight_bits=bits, weight_observer="mse"))
+    calibrate(prepared, data.normalize(lessons.images[:256]))
+    train.fit(prepared, lessons, epochs=1, lr=0.001)
+    return prepared
+    # END SOLUTION
+
+
+# %% train-quantized-check tags=["check"] points=4
+check.train_quantized(study.outcome(train_quantized, bits=4))
+
+# %% [markdown]
+# And three bits? The next cell trains again.
+
+# %% won-back
+three = study.outcome(train_quantized, bits=3)
+print(f"float {three.float_accuracy:.1%}, 3 bits untrained {three.untrained:.1%}, trained {three.trained:.1%}")
+won_back_guess.reveal(100 * (three.trained - three.untrained))
+
+# %% [markdown]
+# ## The whole curve
+#
+# Now for all bits. The next cell trains twice more, with 8 bits and with 2, and measures what is missing without training.
+# Before you run it: **what will training win at 8 bits?**
+
+# %% bits-explorer
+qat.bits_explorer(study, train_quantized)
+
+# %% [markdown]
+# The bars are the 95 % interval of an accuracy counted on so many images. Read the picture with them.
+#
+# - **At 8 bits** there was next to nothing to win back. If the two points differ, compare the difference with the bars. And
+#   any model gains or loses a little when it is trained for one more epoch: that has nothing to do with rounding.
+# - **The fewer the bits, the more training wins.** Where is the point at which you would start to train?
+# - **At 2 bits** only three codes are left: minus one step, zero, plus one step. What does training hold there?
+# - Switch *untrained scales* to the range of the extremes (min-max), and to one scale for the whole tensor. At few bits the
+#   choice of the range moves the accuracy by many points. Is the least squared error always the better range?
+# - Switch *against* to KiB. This is the trade that a microcontroller asks for.
+#
+# ## Does a large network need it too?
+#
+# The baseline has sixty times as many weights. **Will four bits hurt it more than `resnet_tiny`, or less?** No training here,
+# and fewer test images, because it is slow.
+
+# %% baseline
+large = qat.Study(models.load_pretrained("resnet", dataset.name), lessons, qat.part(dataset.test, 1_000))
+print(f"baseline, float: {large.float_accuracy:.1%}")
+for bits in (4, 3):
+    print(f"{bits} bits, untrained: {large.ptq(QuantizationConfig(bits, weight_observer='mse')):.1%}")
+
+# %% [markdown]
+# Compare with the curve above. A sum over many channels averages rounding errors out, and a large network has weights to
+# spare: it breaks later. So before you train for few bits, ask whether calibration already does it.
+#
+# ## Is it still the same model?
+#
+# The training only *imitated* integers, in float. `convert` puts every weight on its grid, and the export writes the codes. What
+# does ONNX Runtime make of them, with real integer arithmetic?
+
+
+# %% deploy
+@cache
+def deployed(bits):
+    """Return the model that was trained with `bits`, converted, and the file that it was written to."""
+    model = convert(study.trained(train_quantized, bits))
+    return model, to_onnx(model, image, f"models/tiny-{bits}-bits.onnx")
+
+
+four, path = deployed(4)
+runner = Runner.open(path)
+parity = check_parity(four, runner, data.normalize(exam.images[:500]))
+print(f"same class for {parity.agreement:.1%} of 500 images; logits span {parity.span:.3g}", end=" ")
+print(f"and differ by {parity.mean:.2g} on average, by {parity.largest:.2g} at most")
+print(f"accuracy: trained {study.accuracy(train_quantized, 4):.2%},", end=" ")
+print(f"converted {train.evaluate(four, exam):.2%}, in ONNX Runtime {train.evaluate(runner, exam):.2%}")
+
+# %% [markdown]
+# From the converted model to the file nothing is lost: the integers compute what the float imitation computed. If a logit
+# differs on your machine, some number lay half-way between two codes, and was rounded to the other side.
+#
+# Converting may change the class of a few images. It rounds the biases as well, to whole steps of the accumulator. Such a step
+# is the input's scale times the weight's: with fewer bits the weights' steps are larger, and so are these.
+#
+# ## What did four bits buy?
+#
+# Half the bits of int8: half the size, and faster as well? Let us look. Here are your network with 8 bits
+# and the one with 4.
+
+# %% bytes-and-time
+files = {f"{bits} bits": (deployed(bits)[1], bits) for bits in (8, 4)}
+print(compare_latency({name: Runner.open(path).once(image) for name, (path, bits) in files.items()}))
+qat.file_table(files, tiny)
+
+# %% [markdown]
+# A smaller file? The codes are smaller, but each of them still lies in a byte: ONNX Runtime's integer convolution reads int8.
+# Only `zip` notices that a byte of weights takes no more than 15 values. And faster? If the interval contains 1, no: the
+# processor multiplies bytes either way.
+#
+# So four bits buy something **where something is made of them**: in flash if the program unpacks them, over the air if the
+# file is compressed, in time and energy if the chip has 4-bit arithmetic, as NVIDIA's Turing has. The last column of the
+# table says what the weights would take then.
+#
+# Add your model to the table of the course, beside the float one it came from. Its size is that of the file as it really is.
+
+# %% claim-table
+table.add("ResNet tiny", tiny, dataset, accuracy=train.evaluate(tiny, dataset.test))
+four, path = deployed(4)
+accuracy = train.evaluate(Runner.open(path), dataset.test)
+table.add("4-bit QAT", four, dataset, accuracy=accuracy, file=path, precision="int8")
+table.show(dataset)
+
+# %% pareto
+table.pareto(dataset)
+
+# %% [markdown]
+# ## What the lesson claims, and what you measured
+#
+# **The claim:** training that knows of the rounding holds accuracy at fewer bits than calibration alone.
+#
+# **What you saw:** how much it wins depends on the bits. Look at your curve: where nothing was lost, nothing can be won back.
+# And a number format saves bytes and time only in a runtime that was made for it.
+
+# %% progress
+progress_board()
+
+# %% [markdown]
+# ## Summary
+#
+# - `round` has slope 0 almost everywhere. The straight-through estimator passes the gradient on as if nothing were rounded.
+# - Clipping stops the gradient, and rightly so: a saturated weight that is pushed further does not move the output.
+# - QAT: prepare, calibrate, train with a small learning rate, convert. The optimizer moves float weights; the loss sees
+#   rounded ones.
+# - What was converted is what runs: the exported integers compute what the model computed.
+# - The fewer the bits, the more training wins. At 8 bits calibration is mostly enough.
+#
+# **If you want more:** the scales can be trained as well, by a gradient of their own (LSQ; Esser et al., 2020). Put
+# `learn_steps(prepared)` before `train.fit`, import it from `edgelab.quantization`, train for three epochs, and look at 2 bits.
+#
+# **Next:** lab 05 takes weights away altogether.
+#
+# ### Further reading
+#
+# - Y. Bengio, N. Léonard, A. Courville. *Estimating or Propagating Gradients Through Stochastic Neurons for Conditional
+#   Computation.* arXiv:1308.3432, 2013. Where the straight-through estimator comes from.
+# - B. Jacob et al. *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference.* CVPR 2018.
+# - S. K. Esser et al. *Learned Step Size Quantization.* ICLR 2020.
+# - P. Yin et al. *Understanding Straight-Through Estimator in Training Activation Quantized Neural Nets.* ICLR 2019. Why the
+#   lie works.
+# - M. Nagel et al. *Overcoming Oscillations in Quantization-Aware Training.* ICML 2022.
+# - M. Nagel et al. *A White Paper on Neural Network Quantization.* arXiv:2106.08295, 2021.
+# - NVIDIA. *Turing GPU Architecture.* White paper, 2018. Tensor cores for 8-bit and 4-bit integers.

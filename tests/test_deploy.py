@@ -1,0 +1,298 @@
+"""Export and runners against ONNX Runtime itself, the ONNX reference evaluator, and counts by hand."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+
+from edgelab import data, train
+from edgelab.data import Split, normalize
+from edgelab.deploy import Runner, as_kernels, check_parity, operators, to_onnx
+from edgelab.doctor.machine import INT8, processor
+from edgelab.errors import EdgelabError
+from edgelab.models import load_pretrained, resnet
+from edgelab.quantization import FakeQuantize, QuantizationConfig, calibrate, convert, dequantize, prepare, quantize
+
+FLOAT = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+# Convolutions and linear layers, counted by hand in the papers' tables.
+NETWORKS = {
+    "resnet": (9, 1),
+    "resnet_tiny": (9, 1),
+    "mobilenet_v2_050": (52, 1),
+    "torchvision resnet18": (20, 1),
+    "torchvision mobilenet_v2": (52, 1),
+    "torchvision mobilenet_v3_small": (52, 2),
+}
+W8A8 = QuantizationConfig()
+EPOCHS = {"resnet18": 3, "mobilenet_v2": 3, "mobilenet_v3_small": 4}
+# Without these instructions ONNX Runtime's x86 kernel saturates sums of two products (its `reduce_range` is for that).
+sums_are_exact = pytest.mark.skipif(
+    not INT8 & set(processor().instructions or ()), reason="this CPU has no instructions for int8"
+)
+
+
+def torchvision_model(name):
+    """Return a network of torchvision's for 16 classes, to be trained in a few steps."""
+    from torchvision import models  # after edgelab, which prepares torch for it
+
+    torch.manual_seed(0)
+    model = getattr(models, name)(num_classes=16)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1  # MobileNetV3's 0.01 takes hundreds of steps to forget where it began
+        if hasattr(module, "bn2") or getattr(module, "use_res_connect", False):
+            last = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)][-1]
+            nn.init.constant_(last.weight, 0.2)  # residual branches begin small, so that depth does not hinder
+    return model
+
+
+@pytest.fixture(scope="module")
+def signs():
+    return data.load("signs")
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def deployed(request, signs, tmp_path_factory):
+    """Return a trained network, quantized, and exported; torchvision's come without weights and learn a little here.
+
+    An untrained network has no margins: what differs in one code at its beginning may be anything at its end.
+    """
+    name = request.param.removeprefix("torchvision ")
+    if name == request.param:
+        model = load_pretrained(name)
+    else:
+        model = torchvision_model(name)
+        some = Split(signs.train.images[:1500], signs.train.labels[:1500])
+        history = train.fit(model, some, epochs=EPOCHS[name], lr=0.05, batch_size=50, progress=False)
+        assert history.loss[-1] < 0.9 * history.loss[0]
+    converted = convert(calibrate(prepare(model), normalize(signs.train.images[:256])))
+    images = normalize(signs.test.images[:300])
+    path = to_onnx(converted, images[:2], tmp_path_factory.mktemp("deployed") / "model.onnx", dynamic_batch=True)
+    return SimpleNamespace(name=request.param, converted=converted, path=path, images=images)
+
+
+def steps_apart(model, runner, images):
+    """Return how far the logits of `runner` and the model are apart, in quantization steps of the output."""
+    step = [module for module in model.modules() if isinstance(module, FakeQuantize)][-1].scale
+    with torch.inference_mode():
+        return (runner(images) - model(images)).abs() / step
+
+
+def test_every_convolution_and_linear_layer_runs_on_integers(deployed):
+    counts = operators(deployed.path)
+    assert not FLOAT & counts.keys()
+    assert (counts["QLinearConv"], counts["QGemm"]) == NETWORKS[deployed.name]
+
+
+def test_the_fake_quantized_model_is_within_a_step_of_what_runs(deployed):
+    runner = Runner.open(deployed.path)
+    apart = steps_apart(deployed.converted, runner, deployed.images)
+    assert (apart < 1.5).float().mean() >= 0.99
+    assert check_parity(deployed.converted, runner, deployed.images).agreement >= 0.99
+
+
+@sums_are_exact
+def test_computed_as_kernels_do_it_is_the_same_code_for_code(deployed):
+    runner, kernels = Runner.open(deployed.path), as_kernels(deployed.converted)
+    with torch.inference_mode():
+        equal = kernels(deployed.images) == runner(deployed.images)
+    assert equal.float().mean() >= 0.97  # additions round in an order of their own: three codes in two million
+
+
+@sums_are_exact
+def test_even_a_network_without_margins_is_the_same_code_for_code(signs, tmp_path):
+    model = torchvision_model("resnet18").train()
+    images = normalize(signs.train.images[:128])
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # so that one batch sets the statistics
+            nn.init.ones_(module.weight)
+    with torch.inference_mode():
+        model(images)
+    converted = convert(calibrate(prepare(model), images))
+    runner = Runner.open(to_onnx(converted, images[:2], tmp_path / "model.onnx", dynamic_batch=True))
+    with torch.inference_mode():
+        equal = as_kernels(converted)(images) == runner(images)
+    assert equal.float().mean() >= 0.99
+    assert (steps_apart(converted, runner, images) < 0.5).float().mean() < 0.99  # what float32 sums make of it
+
+
+def images(n=4, size=8, seed=0):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def small(config=W8A8, model=None):
+    torch.manual_seed(0)
+    return convert(calibrate(prepare(model or resnet((4, 8)), config), images(32)))
+
+
+def test_a_float_model_gives_the_same_logits_and_stays_as_it_was(tmp_path):
+    model = resnet((4, 8)).train()
+    before = copy.deepcopy(model.state_dict())
+    runner = Runner.open(to_onnx(model, images(), tmp_path / "model.onnx"))
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with torch.inference_mode():
+        torch.testing.assert_close(runner(images()), model.eval()(images()), rtol=1e-4, atol=1e-5)
+    assert {"Conv", "FusedConv", "NhwcFusedConv"} & operators(tmp_path / "model.onnx").keys()
+
+
+CONFIGS = {
+    "per-channel": W8A8,
+    "per-tensor": QuantizationConfig(per_channel=False),
+    "4-bit weights": QuantizationConfig(4),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_the_file_means_to_onnxs_reference_what_the_model_computes(config, tmp_path):
+    model = small(config)
+    path = to_onnx(model, images(), tmp_path / "model.onnx")
+    reference = ReferenceEvaluator(str(path))
+    runner = lambda images: torch.from_numpy(reference.run(None, {"input": images.numpy()})[0])  # noqa: E731
+    assert (steps_apart(model, runner, images()) < 1.5).float().mean() >= 0.99
+    assert not FLOAT & operators(path).keys()
+    assert FLOAT & operators(path, level="none").keys()  # as written, before the runtime fuses
+
+
+def test_weights_alone_can_be_quantized(tmp_path):
+    model = small(QuantizationConfig(4, None))
+    runner = Runner.open(to_onnx(model, images(), tmp_path / "model.onnx"))
+    with torch.inference_mode():
+        torch.testing.assert_close(runner(images()), model(images()), rtol=1e-4, atol=1e-4)
+
+
+def test_the_file_holds_the_models_codes_and_is_small(tmp_path):
+    torch.manual_seed(0)
+    network = resnet((32, 64))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias)
+    model = small(model=network)
+    tensors = {
+        tensor.name: tensor for tensor in onnx.load(to_onnx(model, images(), tmp_path / "i.onnx")).graph.initializer
+    }
+    layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "weight_qparams")}
+    assert len(layers) == 7
+    for name, layer in layers.items():
+        codes = torch.from_numpy(numpy_helper.to_array(tensors[f"{name}.weight_codes"]).copy())
+        assert codes.dtype == torch.int8
+        codes = codes[:, : layer.weight.shape[1]]  # the first layer's may be filled up with zeros
+        assert torch.equal(codes, quantize(layer.weight, layer.weight_qparams))
+        assert torch.equal(dequantize(codes, layer.weight_qparams), layer.weight)
+        bias = numpy_helper.to_array(tensors[f"{name}.bias_codes"])
+        assert bias.dtype == np.int32
+        assert np.array_equal((bias * layer.bias_scale.double().numpy()).astype(np.float32), layer.bias.numpy())
+    to_onnx(network, images(), tmp_path / "f.onnx")
+    assert (tmp_path / "f.onnx").stat().st_size > 3.3 * (tmp_path / "i.onnx").stat().st_size
+
+
+class Wired(nn.Module):
+    def __init__(self, wire):
+        super().__init__()
+        self.a, self.b, self.wire = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1), wire
+
+    def forward(self, x):
+        return self.wire(self.a(x), self.b(x))
+
+
+class CalledTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x):
+        return self.conv(self.conv(x))
+
+
+MODELS = {
+    "addition": (Wired(lambda a, b: a + b), {"QLinearConv": 2, "QLinearAdd": 1}),
+    "concatenation": (Wired(lambda a, b: torch.cat([a, b], 1)), {"QLinearConv": 2, "QLinearConcat": 1}),
+    "gate": (Wired(lambda a, b: a * torch.sigmoid(b)), {"QLinearConv": 2, "QLinearSigmoid": 1, "QLinearMul": 1}),
+    "mean of the picture": (
+        Wired(lambda a, b: (a + b).mean((2, 3), keepdim=True)),
+        {"QLinearConv": 2, "QLinearAdd": 1, "QLinearGlobalAveragePool": 1},
+    ),
+    "a layer called twice": (CalledTwice(), {}),  # right, if not fast
+}
+
+
+@pytest.mark.parametrize(("model", "kernels"), MODELS.values(), ids=MODELS.keys())
+def test_the_kernels_of(model, kernels, tmp_path):
+    converted = small(model=copy.deepcopy(model))
+    path = to_onnx(converted, images(), tmp_path / "model.onnx")
+    assert kernels.items() <= operators(path).items()
+    assert (steps_apart(converted, Runner.open(path), images()) < 1.5).float().mean() >= 0.99
+
+
+def test_a_dynamic_batch_takes_any_number_of_images_and_a_static_one_its_multiples(tmp_path):
+    model = small()
+    dynamic = Runner.open(to_onnx(model, images(1), tmp_path / "dynamic.onnx", dynamic_batch=True))
+    static = Runner.open(to_onnx(model, images(2), tmp_path / "static.onnx"))
+    for n in (1, 2, 5):
+        assert dynamic(images(n)).shape == (n, 16)
+    assert torch.equal(static(images(6)), dynamic(images(6)))
+    assert static.once(images(2))().shape == (2, 16)
+    with pytest.raises(EdgelabError, match=r"2 images at a time, and 5 "):
+        static(images(5))
+
+
+def test_a_runner_has_the_threads_it_was_given_and_counts_accuracy(tmp_path):
+    model = small()
+    runner = Runner.open(to_onnx(model, images(), tmp_path / "model.onnx"), threads=2)
+    assert runner._session.get_session_options().intra_op_num_threads == runner.threads == 2
+    assert torch.equal(runner(images()), Runner.open(tmp_path / "model.onnx")(images()))
+    split = Split((images(8) * 40 + 128).clamp(0, 255).to(torch.uint8), torch.arange(8))
+    assert train.evaluate(Runner(model), split, batch_size=4) == train.evaluate(model, split)
+    assert Runner(model).once(images(1))().shape == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.onnx", None, "There is no model file .*gone.onnx"),
+        ("model.tflite", b"", "no .onnx file"),
+        ("corrupt.onnx", b"not a model at all", "cannot load .*corrupt.onnx: "),
+        ("empty.onnx", b"", "cannot load .*empty.onnx: "),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_named(name, content, words, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EdgelabError, match=words) as caught:
+        Runner.open(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+class NoSuchOperator(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svd(x)[0]
+
+
+class TwoFaced(nn.Module):
+    def forward(self, x):
+        return -x if torch.compiler.is_exporting() else x
+
+
+REFUSED = {
+    "an operator that ONNX lacks": (NoSuchOperator, "cannot be written as ONNX: .*svd"),
+    "another model in the file": (TwoFaced, "does not compute"),
+    "4-bit activations": (lambda: small(QuantizationConfig(8, 4)), "8 bits, not of 4"),
+    "a model that is not converted": (lambda: calibrate(prepare(resnet((4, 8))), images()), "not converted"),
+}
+
+
+@pytest.mark.parametrize(("build", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_no_file_is_written_for(build, words, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the file of yesterday")
+    with pytest.raises(EdgelabError, match=words) as caught:
+        to_onnx(build(), images(), path)
+    assert "\n" not in str(caught.value)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the file of yesterday"]

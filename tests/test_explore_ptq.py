@@ -229,7 +229,7 @@ def test_a_bad_file_is_told_why(found, hint):
 def test_contents_add_up_to_the_file(files):
     before, after = (ptq.file_contents(path) for path in files)
     assert [sum(contents.values()) for contents in (before, after)] == [path.stat().st_size for path in files]
-    assert before["weights"] / after["weights"] == pytest.approx(4, rel=0.05)  # a channel of zeros may fill lanes
+    assert before["weights"] / after["weights"] == pytest.approx(4, rel=0.1)  # a channel of zeros may fill lanes
     assert before["biases"] == after["biases"]
     assert before["scales"] == 0 < after["scales"]
     assert ptq.size_table(*files)._repr_html_().count("<tr>") == 6

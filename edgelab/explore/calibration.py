@@ -149,14 +149,9 @@ def calibration_plot(grid: Mapping[tuple[str, int], Quality], method: str, count
                 range(len(counts)), line, color=colour, marker=marker, lw=3 if bold else 1.2, ms=8 if bold else 5,
                 label=observer_name(name), zorder=3 if bold else 2,
             )  # fmt: skip
-            bars.barh(
-                number,
-                100 * grid[name, count].accuracy,
-                color=colour,
-                hatch="///" if bold else "",
-                ec=plots.INK,
-                lw=0.6,
-            )
+            share = 100 * grid[name, count].accuracy
+            bars.barh(number, share, color=colour, hatch="///" if bold else "", ec=plots.INK, lw=0.6)
+            bars.plot(share, number, color=colour, marker=marker, mec=plots.INK, ms=9)  # the marker of its curve
         curves.axvline(counts.index(count), color=plots.INK, ls=":", lw=1)
         curves.set_xticks(range(len(counts)), counts)
         curves.set(xlabel=_("calibration images"), ylabel=_("SQNR of the logits (dB)"))

@@ -352,14 +352,7 @@ def bits_explorer(study: Study, train: Callable) -> Explorer:
     return Explorer(draw, controls)
 
 
-def bits_plot(
-    untrained: dict[int, float],
-    trained: dict[int, float],
-    float_accuracy: float,
-    images: int,
-    lost: bool,
-    weights: int | None,
-) -> plots.Picture:
+def bits_plot(untrained, trained, float_accuracy, images, lost, weights) -> plots.Picture:
     """Return accuracies, or points lost against `float_accuracy`, over bits, or over KiB of so many packed `weights`.
 
     Accuracies, in [0, 1], are by bits; the bars are the 95 % interval of a share counted on `images` images.
@@ -378,17 +371,9 @@ def bits_plot(
             (trained, plots.VERMILION, "s", "--", _("trained (QAT)")),
         )
         for accuracies, colour, marker, line, label in rows:
+            x, y = [over(bits) for bits in accuracies], [shown(share) for share in accuracies.values()]
             bars = [196 * (share * (1 - share) / images) ** 0.5 for share in accuracies.values()]
-            ax.errorbar(
-                [over(bits) for bits in accuracies],
-                [shown(share) for share in accuracies.values()],
-                bars,
-                color=colour,
-                marker=marker,
-                ls=line,
-                capsize=3,
-                label=label,
-            )
+            ax.errorbar(x, y, bars, color=colour, marker=marker, ls=line, capsize=3, label=label)
         ax.axhline(shown(float_accuracy), color=plots.INK, lw=1, ls=":", label=_("float"))
         if weights is None:
             ax.set_xticks(BITS)

@@ -105,21 +105,28 @@ def _one_epoch(model, train, run, optimizer, schedule, bar):
     return total / len(train)
 
 
-@torch.inference_mode()
 def evaluate(model, split, *, batch_size=250):
-    """Return the accuracy of `model` on `split`, in [0, 1].
+    """Return the accuracy of `model` on `split`, in [0, 1]; `model` is what `predict` takes."""
+    return accuracy(predict(model, split, batch_size=batch_size), split)
+
+
+@torch.inference_mode()
+def predict(model, split, *, batch_size=250):
+    """Return the logits `(N, classes)` of `model` for the images of `split`.
 
     `model` is an `nn.Module`, or any function of normalised float32 images `(N, C, H, W)` that returns logits
     `(N, classes)`. A module is put into evaluation mode.
     """
     if isinstance(model, nn.Module):
         model.eval()
-    correct = 0
-    batches = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
-    for images, labels in tqdm(batches, desc=_("evaluating"), total=-(-len(split) // batch_size), delay=2, leave=False):
-        logits = torch.as_tensor(model(normalize(images).to(memory_format=torch.channels_last)))
-        correct += (logits.argmax(1) == labels).sum().item()
-    return correct / len(split)
+    batches = tqdm(split.images.split(batch_size), desc=_("evaluating"), delay=2, leave=False)
+    images = (normalize(batch).to(memory_format=torch.channels_last) for batch in batches)
+    return torch.cat([torch.as_tensor(model(batch)) for batch in images])
+
+
+def accuracy(logits, split):
+    """Return the share of `split` that `logits` `(N, classes)` name correctly, in [0, 1]."""
+    return (logits.argmax(1) == split.labels).sum().item() / len(split)
 
 
 def has_bfloat16():

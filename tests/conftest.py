@@ -6,6 +6,14 @@ os.environ["LC_ALL"] = "C.UTF-8"  # English messages, whatever the machine speak
 os.environ.pop("EDGELAB_LANG", None)
 
 
+@pytest.fixture
+def learners_folder(tmp_path, monkeypatch):
+    """Work in a new folder of a learner's, as a notebook does; return it."""
+    (tmp_path / ".edgelab").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def needs_fashion_mnist():
     """Skip where the real Fashion-MNIST is not on this machine; where CI=true that is a failure."""

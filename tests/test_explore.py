@@ -10,12 +10,7 @@ from edgelab.errors import EdgelabError
 from edgelab.explore import edge_budget, plots, start, table
 from edgelab.explore.explorer import Explorer, choice, slider
 
-
-@pytest.fixture(autouse=True)
-def learners_folder(tmp_path, monkeypatch):
-    (tmp_path / ".edgelab").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("learners_folder")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from edgelab import data, models
+from edgelab import data, models, train
 from edgelab.course.check import NotYet
 from edgelab.course.checks import ptq as check
 from edgelab.deploy import to_onnx
@@ -15,11 +15,7 @@ from edgelab.quantization import OBSERVERS, calibrate, fold_batchnorm, prepare, 
 tensor = torch.tensor
 
 
-@pytest.fixture(autouse=True)
-def learners_folder(tmp_path, monkeypatch):
-    (tmp_path / ".edgelab").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("learners_folder")
 
 
 @pytest.fixture(scope="module")
@@ -261,14 +257,14 @@ def test_changed_answers_are_counted_in_both_directions(files, toy):
 
 
 def test_a_calibration_grid_holds_what_calibrate_gives(model, pictures, toy):
-    grid = calibration.calibration_grid(model, pictures, ptq.sample(toy.test, 50))
+    grid = calibration.calibration_grid(model, pictures, toy.test[:50])
     assert set(grid) == {("", 0), *((method, count) for method in OBSERVERS for count in calibration.COUNTS)}
-    split = ptq.sample(toy.test, 50)
+    split = toy.test[:50]
     prepared = calibrate(prepare(model), pictures[:8])
     with torch.inference_mode():
         expected = sqnr(fold_batchnorm(model)(pictures[:50]), prepared(pictures[:50]))
     assert grid["min-max", 8].sqnr == pytest.approx(expected, abs=0.1)
-    assert grid["", 0].accuracy == ptq.accuracy(ptq.logits_of(model, split), split)
+    assert grid["", 0].accuracy == train.evaluate(model, split)
 
 
 def test_the_calibration_plot_names_what_was_chosen(model, pictures, toy):

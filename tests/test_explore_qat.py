@@ -12,12 +12,7 @@ from edgelab.course.checks import qat as check
 from edgelab.explore import qat
 from edgelab.quantization import QuantizationConfig, RoundSTE, calibrate, prepare
 
-
-@pytest.fixture(autouse=True)
-def learners_folder(tmp_path, monkeypatch):
-    (tmp_path / ".edgelab").mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("learners_folder")
 
 
 @pytest.fixture(scope="module")

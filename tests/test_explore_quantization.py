@@ -13,11 +13,7 @@ from edgelab.explore import quantization as lab
 from edgelab.quantization import QSpec, choose_qparams, sqnr
 from edgelab.quantization.affine import dequantize, quantize
 
-
-@pytest.fixture(autouse=True)
-def learners_folder(tmp_path, monkeypatch):
-    (tmp_path / ".edgelab").mkdir()
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("learners_folder")
 
 
 @pytest.fixture(scope="module")

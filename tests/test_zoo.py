@@ -1,5 +1,8 @@
 """The checkpoints are as accurate as their manifest says, and as the course needs them to be."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from edgelab import data
@@ -32,3 +35,13 @@ def test_the_baseline_leaves_the_tiny_student_something_to_learn():
     assert 0.96 <= baseline <= 0.985
     assert tiny <= baseline - 0.04
     assert manifest()["fashion-mnist/resnet"]["accuracy"] >= 0.93
+
+
+def test_the_readme_states_the_accuracies_of_the_manifest():
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    stated = {}
+    for dataset in SHAPES:
+        table = readme.partition(f"**{dataset}**")[2].partition("\n\n")[2].partition("\n\n")[0]
+        for name, accuracy in re.findall(r"^\| (\w+) \|.* ([\d.]+) \|$", table, re.MULTILINE):
+            stated[f"{dataset}/{name}"] = accuracy
+    assert stated == {key: f"{100 * entry['accuracy']:.2f}" for key, entry in manifest().items()}

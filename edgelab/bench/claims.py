@@ -1,13 +1,14 @@
 """A figure beside the goal that the course has set itself for it."""
 
 import json
-import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
+
+from edgelab.doctor.machine import processor
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,8 @@ class Claim:
 
 def machine() -> dict[str, str]:
     """Return what a reader must know of the machine to judge the ratios."""
-    capabilities = torch.cpu.get_capabilities()
-    wanted = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd_dotprod")
-    return {
-        "cpu": capabilities.get("cpu_name") or platform.processor() or platform.machine(),
-        "instructions": ", ".join(name for name in wanted if capabilities.get(name)),
-        "torch": torch.__version__,
-    }
+    cpu = processor()
+    return {"cpu": cpu.name, "instructions": ", ".join(cpu.instructions or ()), "torch": version("torch")}
 
 
 def report(claims: list[Claim], path: Path | None) -> None:

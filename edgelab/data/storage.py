@@ -35,6 +35,11 @@ class Split:
         """Return the number of images."""
         return len(self.labels)
 
+    def __getitem__(self, images: slice) -> Split:
+        """Return the split of some images: `split[:100]` holds the first 100."""
+        conditions = None if self.conditions is None else self.conditions[images]
+        return Split(self.images[images], self.labels[images], conditions)
+
 
 @dataclass(frozen=True)
 class Dataset:

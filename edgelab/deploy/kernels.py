@@ -15,10 +15,9 @@ import copy
 import torch
 from torch import nn
 
-from edgelab.quantization import FakeQuantize, SameGrid, quantize
-from edgelab.quantization.affine import fake_quantize
+from edgelab.quantization import fake_quantize, quantize
 from edgelab.quantization.graph import is_called_once, rectifier_after, weighted_nodes
-from edgelab.quantization.ptq import grid_of
+from edgelab.quantization.ptq import activation_grids, grid_of
 
 
 @torch.no_grad()
@@ -34,9 +33,8 @@ def as_kernels(model):
         source, target = grid_of(original, node.args[0]), grid_of(original, next(iter(last.users)))
         if hasattr(layer, "weight_qparams") and is_called_once(original, node) and None not in (source, target):
             model.set_submodule(node.target, _Kernel(layer, source.scale, target.scale))
-    for name, module in original.named_modules():
-        if isinstance(module, (FakeQuantize, SameGrid)) and not name.endswith(".quantizer"):
-            model.set_submodule(name, _Round(module))
+    for name, quantizer in activation_grids(original).items():
+        model.set_submodule(name, _Round(quantizer.qparams))
     return model
 
 
@@ -50,7 +48,7 @@ class _Kernel(nn.Module):
         self.multiplier = (step / output_scale).reshape(-1, *[1] * (layer.weight.dim() - 2))
         self.layer.weight.copy_(quantize(layer.weight, layer.weight_qparams))
         if layer.bias is not None:
-            self.layer.bias.copy_(torch.round(layer.bias.double() / step))
+            self.layer.bias.copy_(layer.bias_codes)
 
     def forward(self, x):
         accumulator = self.layer(torch.round(x / self.input_scale))  # integers: exact in float32 up to 2^24
@@ -60,9 +58,9 @@ class _Kernel(nn.Module):
 class _Round(nn.Module):
     """A `FakeQuantize` that divides by the scale, as ONNX says; torch's multiplies by its reciprocal."""
 
-    def __init__(self, quantizer):
+    def __init__(self, qparams):
         super().__init__()
-        self.qparams = (quantizer.quantizer if isinstance(quantizer, SameGrid) else quantizer).qparams
+        self.qparams = qparams
 
     def forward(self, x):
         return fake_quantize(x, self.qparams)

@@ -1,18 +1,17 @@
 """Lab 03: how the choice of ranges, and of the layer, decides what a model in few bits is worth."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from edgelab import data
+from edgelab import data, train
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
-from edgelab.explore.ptq import accuracy, logits_of, sample
 from edgelab.i18n import _
+from edgelab.measure.threads import torch_threads
 from edgelab.quantization import (
     OBSERVERS,
     QuantizationConfig,
@@ -57,17 +56,6 @@ class _Chosen:
         return self._qparams
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Hold torch to one thread: in thousands of small operations, threads mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 @torch.inference_mode()
 def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) -> dict[tuple[str, int], Quality]:
     """Return the quality of `model` in 8 bits by (observer, number of calibration images), and of float as ("", 0).
@@ -78,8 +66,8 @@ def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) 
     watched = {name: module for name, module in quantizers(prepared).items() if ".parametrizations." not in name}
     for quantizer in quantizers(prepared).values():
         quantizer.mode = "float"
-    reference = logits_of(prepared, split)
-    grid = {("", 0): Quality(float("inf"), accuracy(reference, split))}
+    reference = train.predict(prepared, split)
+    grid = {("", 0): Quality(float("inf"), train.accuracy(reference, split))}
     # A single image has observers of its own: a moving average would not forget it.
     stops = [1, *range(8, COUNTS[-1] + 1, 24)]
     chosen, seen = {}, 0
@@ -91,7 +79,7 @@ def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) 
         prepared(images[seen:stop].to(memory_format=torch.channels_last))
         seen = stop
         if stop in COUNTS:
-            with _one_thread():
+            with torch_threads(1):
                 for method in OBSERVERS:
                     chosen[method, stop] = {
                         name: quantizer.observer.observers[method].qparams() for name, quantizer in watched.items()
@@ -102,8 +90,8 @@ def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) 
         for name, qparams in grids.items():
             watched[name].observer = _Chosen(qparams)
             watched[name].freeze()
-        logits = logits_of(prepared, split)
-        grid[key] = Quality(sqnr(reference, logits), accuracy(logits, split))
+        logits = train.predict(prepared, split)
+        grid[key] = Quality(sqnr(reference, logits), train.accuracy(logits, split))
     return grid
 
 
@@ -114,7 +102,7 @@ def calibration_explorer(
 
     Quality is that on the first `judges` test images.
     """
-    grid = calibration_grid(model, images, sample(dataset.test, judges))
+    grid = calibration_grid(model, images, dataset.test[:judges])
     controls = {
         "method": choice(_("method"), {observer_name(name): name for name in OBSERVERS}),
         "count": slider(_("calibration images"), COUNTS, COUNTS[-1]),

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from edgelab import data
+from edgelab import data, train
 from edgelab.explore import plots
 from edgelab.explore.html import HtmlTable
-from edgelab.explore.ptq import accuracy, logits_of, sample
 from edgelab.i18n import _
 from edgelab.quantization import (
     QuantizationConfig,
@@ -89,14 +88,14 @@ def cure_table(model: nn.Module, images: torch.Tensor, dataset: data.Dataset, *,
 
     Calibrated on `images`, judged on the first `judges` test images.
     """
-    split = sample(dataset.test, judges)
-    reference = logits_of(fold_batchnorm(model), split)
+    split = dataset.test[:judges]
+    reference = train.predict(fold_batchnorm(model), split)
     rows = {name: [] for name in recipes()}
     jobs = [(bits, name, make) for bits in (8, 4) for name, make in recipes(weight_bits=bits).items()]
     for _bits, name, make in tqdm(jobs, desc=_("trying each recipe"), delay=2, leave=False):
-        logits = logits_of(make(model, images), split)
-        rows[name].append(f"{100 * accuracy(logits, split):.1f} ({sqnr(reference, logits):.1f} dB)")
-    floating = f"{100 * accuracy(reference, split):.1f}"
+        logits = train.predict(make(model, images), split)
+        rows[name].append(f"{100 * train.accuracy(logits, split):.1f} ({sqnr(reference, logits):.1f} dB)")
+    floating = f"{100 * train.accuracy(reference, split):.1f}"
     heads = [_("scales"), _("8-bit weights: accuracy (%)"), _("4-bit weights: accuracy (%)")]
     cells = [[escape(name), *texts] for name, texts in rows.items()]
     return HtmlTable(list(map(escape, heads)), [[escape(_("none: float32")), floating, floating], *cells])
@@ -127,7 +126,7 @@ def collapse_plot(
 
     The spread is that of the worst layer. Calibrated on `images`, judged on the first `judges` test images.
     """
-    split = sample(dataset.test, judges)
+    split = dataset.test[:judges]
     one, each = QuantizationConfig(per_channel=False), QuantizationConfig()
     ways = {
         _("float32"): lambda network: network,
@@ -140,7 +139,7 @@ def collapse_plot(
         network = unbalanced(model, factor)
         spreads.append(max(float(channel_spread(c.weight.detach())) for c in _folded_convolutions(network).values()))
         for name, quantized in ways.items():
-            lines[name].append(100 * accuracy(logits_of(quantized(network), split), split))
+            lines[name].append(100 * train.evaluate(quantized(network), split))
     with plots.figure() as fig:
         ax = fig.subplots()
         for number, (name, shares) in enumerate(lines.items()):

@@ -15,6 +15,7 @@ from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predict_latency
 from edgelab.measure.devices import Device
+from edgelab.measure.threads import torch_threads
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
 
 BYTES = {"fp32": 4, "int8": 1}
@@ -77,15 +78,9 @@ def _costs(family: str, width: float) -> _Costs:
 def _count_all() -> None:
     """Count every model that a slider can ask for, so that moving one counts nothing."""
     pairs = [(family, width) for family in FAMILIES for width in WIDTHS]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # thousands of tiny operations: on a busy machine, threads would mostly wait for each other
-    try:
+    with torch_threads(1):
         for family, width in tqdm(pairs, desc=_("counting models"), delay=2, leave=False):
             _costs(family, width)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def appetite(family: str, width: float, resolution: int, precision: str, device: Device) -> Appetite:

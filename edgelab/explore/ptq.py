@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 from tqdm.auto import tqdm
 
-from edgelab import data
+from edgelab import data, train
 from edgelab.deploy import Runner, onnxruntime_quantizers, operators, to_onnx
 from edgelab.explore import plots
 from edgelab.explore.html import HtmlTable
@@ -48,12 +48,6 @@ def predict_speed() -> Prediction:
 def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path:
     """Write `model`, calibrated on `images`, to `path` with int8 weights and activations; return the path."""
     return to_onnx(convert(calibrate(prepare(model), images)), images[:1], path)
-
-
-def sample(split: data.Split, count: int) -> data.Split:
-    """Return the first `count` images of a split, or all of them where there are fewer."""
-    conditions = None if split.conditions is None else split.conditions[:count]
-    return data.Split(split.images[:count], split.labels[:count], conditions)
 
 
 def file_contents(path: str | Path) -> dict[str, int]:
@@ -102,8 +96,7 @@ def fold_table(model: nn.Module, fold: Callable) -> HtmlTable:
         expected = norm(conv(noise))
         got = nn.functional.conv2d(noise, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         far = float((got - expected).abs().max() / expected.abs().max())
-        spread = weight.abs().flatten(1).amax(1)
-        ratios = [_spread(conv.weight), float(spread.max() / spread.median())]
+        ratios = [_spread(conv.weight), _spread(weight)]
         mark = "✓" if far < 1e-4 else "✗"
         rows.append([f"<code>{escape(name)}</code>", f"{mark} {far:.1e}", *(f"{ratio:.1f}" for ratio in ratios)])
     heads = [
@@ -205,32 +198,18 @@ def examine(
     weights = [t for t in onnx.load(path).graph.initializer if len(t.dims) > 1]
     total = sum(numpy_helper.to_array(tensor).size for tensor in weights)
     small = sum(numpy_helper.to_array(t).size for t in weights if t.data_type == onnx.TensorProto.INT8)
-    found = operators(path)
-    integer = sum(found[name] for name in INTEGER_CONVOLUTIONS)
-    test = sample(dataset.test, 300)
-    floats, logits = logits_of(model, test), logits_of(Runner.open(path), test)
+    integer, every = _convolutions(path)
+    test = dataset.test[:300]
+    floats, logits = train.predict(model, test), train.predict(Runner.open(path), test)
     return Examined(
         exists=True,
         int8_share=small / total if total else 0.0,
         integer_convolutions=integer,
-        convolutions=integer + sum(found[name] for name in FLOAT_CONVOLUTIONS),
-        accuracy=accuracy(logits, test),
-        float_accuracy=accuracy(floats, test),
+        convolutions=every,
+        accuracy=train.accuracy(logits, test),
+        float_accuracy=train.accuracy(floats, test),
         agreement=float((floats.argmax(1) == logits.argmax(1)).float().mean()),
     )
-
-
-@torch.inference_mode()
-def logits_of(model: Callable, split: data.Split, batch_size: int = 200) -> torch.Tensor:
-    """Return the logits of `model`, a module or a runner, for the images of `split`."""
-    batches = split.images.split(batch_size)
-    images = (data.normalize(batch).to(memory_format=torch.channels_last) for batch in batches)
-    return torch.cat([torch.as_tensor(model(batch)) for batch in images])
-
-
-def accuracy(logits: torch.Tensor, split: data.Split) -> float:
-    """Return the share of `split` that `logits` `(N, classes)` name correctly, in [0, 1]."""
-    return float((logits.argmax(1) == split.labels).float().mean())
 
 
 def contest(floating: str | Path, ours: str | Path, images: torch.Tensor, dataset: data.Dataset) -> HtmlTable:
@@ -252,16 +231,16 @@ def contest(floating: str | Path, ours: str | Path, images: torch.Tensor, datase
             floating, folder / "ort-dynamic.onnx"
         ),
     }
-    test, image = sample(dataset.test, 500), data.normalize(dataset.test.images[:1])
+    test, image = dataset.test[:500], data.normalize(dataset.test.images[:1])
     reference, rows = None, []
     for name, path in tqdm(files.items(), desc=_("racing"), delay=2, leave=False):
-        logits = logits_of(Runner.open(path, threads=torch.get_num_threads()), test)
+        logits = train.predict(Runner.open(path, threads=torch.get_num_threads()), test)
         reference = logits if reference is None else reference
         same = float((logits.argmax(1) == reference.argmax(1)).float().mean())
         integer, every = _convolutions(path)
         size = path.stat().st_size
         cells = [f"{size / 1024:,.0f} ({Path(floating).stat().st_size / size:.2f}×)", _speed(floating, path, image)]
-        cells += [f"{integer} / {every}", f"{100 * accuracy(logits, test):.1f}", f"{100 * same:.1f}"]
+        cells += [f"{integer} / {every}", f"{100 * train.accuracy(logits, test):.1f}", f"{100 * same:.1f}"]
         rows.append([escape(name), *map(escape, cells)])
     heads = [
         _("file"),
@@ -295,8 +274,8 @@ def whom_it_hurt(before: str | Path, after: str | Path, dataset: data.Dataset) -
 
     Counted on the first 3,000 test images. The title also says how many single answers changed, in either direction.
     """
-    split, threads = sample(dataset.test, 3000), torch.get_num_threads()
-    old, new = (logits_of(Runner.open(path, threads=threads), split).argmax(1) for path in (before, after))
+    split, threads = dataset.test[:3000], torch.get_num_threads()
+    old, new = (train.predict(Runner.open(path, threads=threads), split).argmax(1) for path in (before, after))
     was, now = old == split.labels, new == split.labels
     if split.conditions is not None and dataset.condition_names:
         groups, names = split.conditions, dataset.condition_names

@@ -20,8 +20,17 @@ from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
-from edgelab.quantization import QSpec, QuantizationConfig, calibrate, choose_qparams, convert, prepare
-from edgelab.quantization.affine import fake_quantize
+from edgelab.measure.threads import torch_threads
+from edgelab.quantization import (
+    QSpec,
+    QuantizationConfig,
+    calibrate,
+    choose_qparams,
+    convert,
+    fake_quantize,
+    prepare,
+)
+from edgelab.quantization.graph import WEIGHTED
 from edgelab.train import evaluate
 
 LAB = "04_qat"
@@ -30,7 +39,6 @@ TRAINED_BITS = (2, 3, 4, 8)
 CALIBRATION_IMAGES = 256
 LANDSCAPE_IMAGES = 64
 CLIPS = (100, 75, 50, 25, 10)
-WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
 def predict_untrained() -> Prediction:
@@ -41,11 +49,6 @@ def predict_untrained() -> Prediction:
 def predict_won_back() -> Prediction:
     """Return the prediction of how many points training wins back at 3 bits."""
     return predict(LAB, "won-back-3-bits", _("points that training wins back"), low=1, high=90)
-
-
-def part(split: data.Split, count: int) -> data.Split:
-    """Return the first `count` images of a split; all of them where there are fewer."""
-    return data.Split(split.images[:count], split.labels[:count])
 
 
 def probe(function: Callable) -> tuple[Callable, Callable]:
@@ -270,12 +273,8 @@ def landscape(model: nn.Module, split: data.Split, points: int = 49) -> Landscap
 
 def loss_explorer(model: nn.Module, split: data.Split) -> Explorer:
     """Return the loss along one weight of `model`: the staircase that rounding makes of it, and the STE's slopes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small operations: on a busy machine, two threads would mostly wait for each other
-    try:
-        view = landscape(model, part(split, LANDSCAPE_IMAGES))
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1):
+        view = landscape(model, split[:LANDSCAPE_IMAGES])
     controls = {
         "bits": slider(_("bits"), BITS, 3),
         "place": slider(_("the weight stands at"), range(0, 101, 5), 20, "%"),

@@ -1,7 +1,5 @@
 """Lab 02: what rounding to a few bits costs, on the tensors of a real model."""
 
-import contextlib
-from collections.abc import Iterator
 from html import escape
 
 import numpy as np
@@ -16,6 +14,7 @@ from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.measure.threads import torch_threads
 from edgelab.quantization.affine import QParams, QSpec, choose_qparams, fake_quantize, quantize, sqnr
 
 BITS = tuple(range(2, 9))
@@ -24,17 +23,6 @@ FACTORS = (1, 2, 5, 10, 20, 50, 100)
 LAYER = "stages.1.body.1.0"  # one of the baseline's, of middling size, to start from
 DB_PER_BIT = 20 * np.log10(2)
 _SAMPLE = 20_000
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch work on one thread: small operations on a busy machine spend their time on waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def predict_bit() -> Prediction:
@@ -97,7 +85,7 @@ def weight_spec(bits: int, per_channel: bool) -> QSpec:
     return QSpec(bits, symmetric=True, narrow=True, axis=0 if per_channel else None)
 
 
-@_one_thread()
+@torch_threads(1)
 def sqnr_by_bits(model: nn.Module) -> dict[str, dict[str, list[float]]]:
     """Return the SQNR in dB of every layer's weights at each of `BITS`: `result["per-tensor"][layer][i]`."""
     layers = weights(model)
@@ -123,7 +111,7 @@ def with_outlier(weight: torch.Tensor, factor: float) -> tuple[torch.Tensor, tor
     return changed, others
 
 
-@_one_thread()
+@torch_threads(1)
 def sqnr_of_others(weight: torch.Tensor, factor: float, spec: QSpec) -> float:
     """Return the SQNR in dB of all weights but one, which `with_outlier` has made `factor` times the largest."""
     changed, others = with_outlier(weight, factor)
@@ -131,7 +119,7 @@ def sqnr_of_others(weight: torch.Tensor, factor: float, spec: QSpec) -> float:
     return sqnr(changed[others], rounded[others])
 
 
-@_one_thread()
+@torch_threads(1)
 def scheme_table(tensors: dict[str, torch.Tensor], bits: int) -> HtmlTable:
     """Return SQNR and codes used of each tensor under three grids: affine, symmetric, and symmetric narrow."""
     schemes = {
@@ -193,7 +181,7 @@ def number_line_explorer(tensors: dict[str, torch.Tensor]) -> Explorer:
     return Explorer(lambda name, **grid: number_line_plot(tensors[name], **grid), controls)
 
 
-@_one_thread()
+@torch_threads(1)
 def number_line_plot(x: torch.Tensor, bits: int, clip: int, symmetric: bool) -> plots.Picture:
     """Return the histogram of `x` over its grid, with what saturates, above the error of each value."""
     spec = QSpec(bits, symmetric=True, narrow=True) if symmetric else QSpec(bits, signed=False)
@@ -253,7 +241,7 @@ def weights_explorer(model: nn.Module) -> Explorer:
     return Explorer(lambda layer, **grid: weights_plot(layers[layer], **grid), controls)
 
 
-@_one_thread()
+@torch_threads(1)
 def weights_plot(weight: torch.Tensor, bits: int, per_channel: bool) -> plots.Picture:
     """Return the range of each output channel inside the range of its codes, and how often each code is used."""
     spec = weight_spec(bits, per_channel)
@@ -349,7 +337,7 @@ def outlier_explorer(model: nn.Module) -> Explorer:
     return Explorer(lambda layer, **outlier: outlier_plot(layers[layer], **outlier), controls)
 
 
-@_one_thread()
+@torch_threads(1)
 def outlier_plot(weight: torch.Tensor, factor: int, bits: int, per_channel: bool) -> plots.Picture:
     """Return the SQNR of each output channel in dB, with the outlier (in channel 0) and without it."""
     spec = weight_spec(bits, per_channel)

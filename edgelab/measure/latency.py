@@ -10,7 +10,6 @@ import gc
 import math
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.measure.threads import torch_threads
 
 Run = Callable[[], object]
 
@@ -239,18 +239,13 @@ def _time_ms(run: Run) -> float:
 
 @contextmanager
 def _quiet(threads: int) -> Iterator[None]:
-    """Hold torch (where it is loaded) to `threads` threads, and the garbage collector still."""
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else None
+    """Hold torch to `threads` threads, and the garbage collector still."""
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
-    if torch:
-        torch.set_num_threads(threads)
     try:
-        yield
+        with torch_threads(threads):
+            yield
     finally:
-        if torch:
-            torch.set_num_threads(before)
         if collecting:
             gc.enable()

@@ -37,8 +37,7 @@ def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
     torch.manual_seed(seed)
     model = recipe.build(**SHAPES[dataset])
     epochs = epochs or recipe.epochs[dataset]
-    train = data.Split(loaded.train.images[:-VAL_IMAGES], loaded.train.labels[:-VAL_IMAGES])
-    val = data.Split(loaded.train.images[-VAL_IMAGES:], loaded.train.labels[-VAL_IMAGES:])
+    train, val = loaded.train[:-VAL_IMAGES], loaded.train[-VAL_IMAGES:]
     history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=AUGMENT[dataset], **recipe.options)
     if history.interrupted:
         raise KeyboardInterrupt

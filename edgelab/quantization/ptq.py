@@ -20,6 +20,7 @@ from edgelab.quantization.graph import (
     rectifier_after,
     weighted_nodes,
 )
+from edgelab.quantization.integer import quantize_bias
 from edgelab.quantization.observers import OBSERVERS
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid
 
@@ -153,6 +154,15 @@ def calibrate(model, images, *, batch_size=64):
     return model
 
 
+def activation_grids(model):
+    """Return, by the name of each module that rounds activations, the `FakeQuantize` whose grid it rounds to."""
+    grids = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (FakeQuantize, SameGrid)) and not name.endswith(".quantizer"):
+            grids[name] = module.quantizer if isinstance(module, SameGrid) else module
+    return grids
+
+
 def grid_of(model, node):
     """Return the `FakeQuantize` on whose grid a node's values lie, or None where they may be any numbers."""
     while does_nothing(model, node):
@@ -167,8 +177,8 @@ def convert(model):
     """Return a copy of a calibrated model that holds exactly the numbers its integers stand for.
 
     Weights lie on their grid, kept as the layer's `weight_qparams`. Where the input is quantized too, the bias lies on
-    the grid of the int32 accumulator, step `input scale * weight scale`, kept as `bias_scale`. From both the export
-    recovers the codes without loss, so that what is evaluated here is what runs there. Raise `EdgelabError` for a model
+    the grid of the int32 accumulator, step `input scale * weight scale`, kept as `bias_scale` and `bias_codes`. The
+    export writes these codes, so that what is evaluated here is what runs there. Raise `EdgelabError` for a model
     that was not calibrated.
     """
     if any(quantizer.mode == "observe" for quantizer in quantizers(model).values()):
@@ -186,7 +196,8 @@ def convert(model):
             least = layer.bias.abs() / (grid.scale * 2**30)
             quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))
             layer.bias_scale = grid.scale * quantizer.scale
-            layer.bias.copy_(torch.round(layer.bias.double() / layer.bias_scale) * layer.bias_scale)
+            layer.bias_codes = quantize_bias(layer.bias, grid.qparams, quantizer.qparams)
+            layer.bias.copy_(layer.bias_codes.double() * layer.bias_scale)
         layer.weight_qparams = quantizer.qparams
         weight = layer.weight
         # Not `remove_parametrizations`: it would take `weight` from the class, which `model` shares with its original.

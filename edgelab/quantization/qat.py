@@ -2,6 +2,8 @@
 
 import torch
 
+from edgelab.quantization.affine import QParams
+
 
 class RoundSTE(torch.autograd.Function):
     """Round; on the way back, let the gradient through as if nothing had been rounded.
@@ -42,8 +44,5 @@ class _LearnedStep(torch.autograd.Function):
 
 def learned_step(x, scale, zero_point, spec):
     """Return `x` on the grid of `scale` and `zero_point` (`()` or `(C,)`), with gradients for `x` and `scale`."""
-    if spec.axis is not None:
-        shape = [1] * x.dim()
-        shape[spec.axis] = -1
-        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    scale, zero_point = QParams(scale, zero_point, spec).over(x)
     return _LearnedStep.apply(x, scale, zero_point, spec.qmin, spec.qmax)

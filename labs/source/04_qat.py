@@ -31,7 +31,7 @@ from edgelab.measure import compare_latency
 from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 
 dataset = data.load()
-lessons, exam = qat.part(dataset.train, 12_000), qat.part(dataset.test, 3_000)
+lessons, exam = dataset.train[:12_000], dataset.test[:3_000]
 image = data.normalize(exam.images[:1])
 
 # %% [markdown]
@@ -254,7 +254,7 @@ qat.bits_explorer(study, train_quantized)
 # and fewer test images, because it is slow.
 
 # %% baseline
-large = qat.Study(models.load_pretrained("resnet", dataset.name), lessons, qat.part(dataset.test, 1_000))
+large = qat.Study(models.load_pretrained("resnet", dataset.name), lessons, dataset.test[:1_000])
 print(f"baseline, float: {large.float_accuracy:.1%}")
 for bits in (4, 3):
     print(f"{bits} bits, untrained: {large.ptq(QuantizationConfig(bits, weight_observer='mse')):.1%}")

@@ -280,6 +280,26 @@ def test_a_file_that_cannot_be_run_is_named(name, content, words, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+class Sum(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"), [(Sum(), (images(1), images(1))), (nn.Flatten(), (torch.ones(1, 4),))], ids=["two", "flat"]
+)
+def test_a_file_of_no_model_of_images_is_named(model, inputs, tmp_path):
+    torch.onnx.export(model, inputs, tmp_path / "model.onnx", dynamo=True, verbose=False)
+    with pytest.raises(EdgelabError, match="no model of images"):
+        Runner.open(tmp_path / "model.onnx")
+
+
+def test_an_unknown_level_is_named(tmp_path):
+    to_onnx(small(), images(), tmp_path / "model.onnx")
+    with pytest.raises(EdgelabError, match=r"no level .most.\. There are: none, basic, extended, all"):
+        Runner.open(tmp_path / "model.onnx", level="most")
+
+
 class NoSuchOperator(nn.Module):
     def forward(self, x):
         return torch.linalg.svd(x)[0]

@@ -132,6 +132,15 @@ def test_a_batch_norm_stays_where(model):
     torch.testing.assert_close(outputs(folded, 2, 3, 8, 8), outputs(model, 2, 3, 8, 8))
 
 
+def test_a_norm_of_something_else_than_the_layers_channels_stays():
+    """BatchNorm1d behind a linear layer on (N, L, C) normalises the L places."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(5)).eval()
+    model[1].running_mean.uniform_(-1, 1)
+    folded = fold_batchnorm(model)
+    assert count_norms(folded) == 1
+    torch.testing.assert_close(outputs(folded, 2, 5, 4), outputs(model, 2, 5, 4))
+
+
 def test_folding_twice_changes_nothing_more():
     model = randomise_norms(resnet((4, 8)))
     once = fold_batchnorm(model)

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from edgelab.errors import EdgelabError
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
 from edgelab.quantization import (
+    OBSERVERS,
     FakeQuantize,
     QuantizationConfig,
     SameGrid,
@@ -193,6 +194,21 @@ def test_calibration_takes_the_extremes_of_all_batches_of_the_float_model():
     assert grid.zero_point == 0
     grid = prepared.get_submodule("quantize_input_1")
     torch.testing.assert_close(grid.scale.detach(), (x.max() - x.min()) / 255)
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_calibrating_again_forgets_what_was_seen_before(observer):
+    config = QuantizationConfig(weight_observer="mse", observer=observer)
+    model = resnet((4, 8))
+    fresh, used = (prepare(model, config) for _ in range(2))
+    calibrate(used, 9 * images())
+    for prepared in (fresh, used):
+        weight = prepared.classifier.parametrizations["weight"].original
+        weight.data = torch.linspace(-1, 1, weight.numel()).reshape(weight.shape)  # as training would have changed it
+        calibrate(prepared, images())
+    for name, quantizer in quantizers(fresh).items():
+        again = quantizers(used)[name]
+        assert torch.equal(quantizer.scale, again.scale) and torch.equal(quantizer.zero_point, again.zero_point), name
 
 
 def test_sensitivity_rounds_one_layer_at_a_time_and_restores_the_model():

@@ -26,15 +26,7 @@ def _quantization(
     ] = True,
 ) -> None:
     """Measure int8 with and without training, on signs and on Fashion-MNIST."""
-    claims = []
-    for dataset in quantization.DATASETS:
-        claims += quantization.int8_without_training(dataset)
-        claims += quantization.mobilenet_cures(dataset, "mobilenet_v2_050")
-        claims += quantization.mobilenet_cures(dataset, "mobilenet_v1_025")
-        if training:
-            claims += quantization.four_bits(dataset)
-            claims += quantization.curve(dataset)
-    report(claims, as_json)
+    report(quantization.claims(training=training), as_json)
 
 
 if __name__ == "__main__":

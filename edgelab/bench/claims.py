@@ -1,12 +1,12 @@
 """A figure beside the goal that the course has set itself for it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from edgelab.doctor.machine import processor
 
@@ -39,16 +39,17 @@ class Claim:
 def machine() -> dict[str, str]:
     """Return what a reader must know of the machine to judge the ratios."""
     cpu = processor()
-    return {"cpu": cpu.name, "instructions": ", ".join(cpu.instructions or ()), "torch": version("torch")}
+    versions = {name: version(name) for name in ("torch", "onnxruntime")}
+    return {"cpu": cpu.name, "instructions": ", ".join(cpu.instructions or ()), **versions}
 
 
-def report(claims: list[Claim], path: Path | None) -> None:
-    """Print the claims as a table, and write them to `path` as JSON."""
-    table = Table("figure", "measured", "goal", "", title=", ".join(machine().values()))
+def report(claims: Iterable[Claim], path: Path | None) -> None:
+    """Print each claim as soon as it is measured, and write all so far to `path` as JSON: nothing is lost on Ctrl-C."""
+    console, here, rows = Console(soft_wrap=True, highlight=False), machine(), []
+    console.print(", ".join(f"{name} {value}" for name, value in here.items()))
     for claim in claims:
-        mark = {True: "✓", False: "✗", None: ""}[claim.met]
-        table.add_row(claim.name, f"{claim.measured:.2f} {claim.unit}".strip(), claim.goal, mark)
-    Console().print(table)
-    if path is not None:
-        rows = [{**asdict(claim), "met": claim.met} for claim in claims]
-        path.write_text(json.dumps({"machine": machine(), "claims": rows}, indent=1) + "\n", "utf-8")
+        mark = {True: "✓", False: "✗", None: " "}[claim.met]
+        console.print(f"{mark} {claim.measured:9.2f} {claim.unit:1} {claim.goal:7} {claim.name}")
+        rows.append({**asdict(claim), "met": claim.met})
+        if path is not None:
+            path.write_text(json.dumps({"machine": here, "claims": rows}, indent=1) + "\n", "utf-8")

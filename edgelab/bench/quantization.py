@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -24,6 +25,17 @@ from edgelab.train import evaluate, fit
 DATASETS = ("signs", "fashion-mnist")
 CALIBRATION_IMAGES = 512
 SEEDS = (0, 1, 2)
+
+
+def claims(*, training=True) -> Iterator[Claim]:
+    """Yield every figure on both data sets as it is measured, the slow ones, which need training, last."""
+    for dataset in DATASETS:
+        yield from int8_without_training(dataset)
+        for name in ("mobilenet_v2_050", "mobilenet_v1_025"):
+            yield from mobilenet_cures(dataset, name)
+    for dataset in DATASETS if training else ():
+        yield from four_bits(dataset)
+        yield from curve(dataset)
 
 
 def int8_without_training(dataset) -> list[Claim]:
@@ -107,25 +119,21 @@ def four_bits(dataset) -> list[Claim]:
     ]
 
 
-def curve(dataset, bits=(8, 7, 6, 5, 4, 3, 2)) -> list[Claim]:
-    """Return what the tiny student loses from 8 bits to 2: untrained, trained (mean of the seeds), and their spread."""
+def curve(dataset, bits=(8, 7, 6, 5, 4, 3, 2)) -> Iterator[Claim]:
+    """Yield what the tiny student loses from 8 bits to 2: untrained, trained (mean of the seeds), and their spread."""
     loaded = data.load(dataset)
     model = load_pretrained("resnet_tiny", dataset)
     reference = evaluate(model, loaded.test)
-    claims = []
-    for count in tqdm(bits, desc="bits", delay=2):
+    for count in bits:
         untrained = _points(reference, evaluate(_few_bits(model, loaded.train, count), loaded.test))
+        name = f"{dataset}/resnet_tiny, W{count}A8"
+        yield Claim(f"{name}: untrained, points lost", untrained)
         trained = [
             _points(reference, evaluate(_few_bits(model, loaded.train, count, seed=seed), loaded.test))
-            for seed in SEEDS
+            for seed in tqdm(SEEDS, desc=f"{name}, seeds", delay=2, leave=False)
         ]
-        name = f"{dataset}/resnet_tiny, W{count}A8"
-        claims += [
-            Claim(f"{name}: untrained, points lost", untrained),
-            Claim(f"{name}: trained, points lost, mean of {len(SEEDS)} seeds", sum(trained) / len(SEEDS)),
-            Claim(f"{name}: trained, largest less smallest of the seeds", max(trained) - min(trained)),
-        ]
-    return claims
+        yield Claim(f"{name}: trained, points lost, mean of {len(SEEDS)} seeds", sum(trained) / len(SEEDS))
+        yield Claim(f"{name}: trained, largest less smallest of the seeds", max(trained) - min(trained))
 
 
 def _few_bits(model, train, bits, *, seed=None):
@@ -133,7 +141,7 @@ def _few_bits(model, train, bits, *, seed=None):
     prepared = prepare(model, QuantizationConfig(weight_bits=bits, weight_observer="mse"))
     calibrate(prepared, data.normalize(train.images[:256]))
     if seed is not None:
-        fit(prepared, train, epochs=1, lr=0.001, seed=seed, progress=False)
+        fit(prepared, train, epochs=1, lr=0.001, seed=seed)
     return convert(prepared)
 
 

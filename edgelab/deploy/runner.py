@@ -36,13 +36,19 @@ class Runner:
 
         `save_as` is where to write the graph that the runtime made of it.
 
-        Raise `EdgelabError` for a file that is missing, of another kind, or that its runtime cannot load.
+        Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
+        load, and for an unknown level.
         """
         path = Path(path)
         if not path.exists():
             raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
         if path.suffix != ".onnx":
             raise EdgelabError(_("%(path)s is no .onnx file: no runtime for it is installed.") % {"path": path})
+        if level not in LEVELS:
+            known = ", ".join(LEVELS)
+            raise EdgelabError(
+                _("There is no level %(level)r. There are: %(known)s.") % {"level": level, "known": known}
+            )
         return OnnxRunner(path, threads=threads, level=level, save_as=save_as)
 
     def once(self, image):
@@ -78,9 +84,13 @@ class OnnxRunner(Runner):
                 _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
             ) from None
         self.name, self.threads = "onnxruntime", threads
-        (self._input,) = (value.name for value in self._session.get_inputs())
-        shape = self._session.get_inputs()[0].shape
-        self._batch = shape[0] if isinstance(shape[0], int) else None
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            raise EdgelabError(
+                _("%(path)s is no model of images: it should take one input (N, C, H, W).") % {"path": path}
+            )
+        batch = inputs[0].shape[0]
+        self._input, self._batch = inputs[0].name, batch if isinstance(batch, int) else None
 
     def once(self, image):
         feed = {self._input: np.ascontiguousarray(image.numpy())}

@@ -120,6 +120,8 @@ def fold_batchnorm(model):
         if len(before.users) > 1 or not norm.track_running_stats:
             continue
         layer = graph_module.get_submodule(before.target)
+        if norm.num_features != layer.weight.shape[0]:  # BatchNorm1d on (N, L, C) normalises places, not channels
+            continue
         gamma = 1.0 if norm.weight is None else norm.weight
         beta = 0.0 if norm.bias is None else norm.bias
         bias = 0.0 if layer.bias is None else layer.bias

@@ -24,7 +24,12 @@ class Observer:
     """
 
     def __init__(self, spec):
-        self.spec, self.min_val, self.max_val = spec, None, None
+        self.spec = spec
+        self.forget()
+
+    def forget(self):
+        """Begin anew, as if nothing had been observed."""
+        self.min_val = self.max_val = None
 
     def observe(self, x):
         """Learn from the float tensor `x`."""
@@ -136,6 +141,9 @@ class HistogramObserver(Observer):
                 _("The observer %(name)s finds one range for a whole tensor, not one for each channel.")
                 % {"name": type(self).__name__}
             )
+
+    def forget(self):
+        super().forget()
         self.histogram = Histogram()
 
     def _count(self, x):
@@ -178,8 +186,8 @@ class MSE(Observer):
     are kept: it is meant for weights. Source: Nagel et al., 2021, "A White Paper on Neural Network Quantization", 3.1.
     """
 
-    def __init__(self, spec):
-        super().__init__(spec)
+    def forget(self):
+        super().forget()
         self.histogram, self.data = Histogram(), None
 
     def _count(self, x):

@@ -132,11 +132,12 @@ def quantizers(model):
 def calibrate(model, images, *, batch_size=64):
     """Show `images` (normalised float32, `(N, C, H, W)`) to a prepared model, then fix every scale and zero point.
 
-    The model quantizes from then on. Return it. Raise `EdgelabError` where nothing was observed, or nothing finite.
+    What an earlier calibration has seen is forgotten. The model quantizes from then on. Return it. Raise `EdgelabError`
+    where nothing was observed, or nothing finite.
     """
     model.eval()
     for quantizer in quantizers(model).values():
-        quantizer.mode = "observe"
+        quantizer.watch()
     batches = images.to(memory_format=torch.channels_last).split(batch_size)
     weights = [quantizer for name, quantizer in quantizers(model).items() if ".parametrizations." in name]
     for layer in model.modules():

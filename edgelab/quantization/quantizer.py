@@ -26,6 +26,11 @@ class FakeQuantize(nn.Module):
         """The grid as `QParams`."""
         return QParams(self.scale.detach(), self.zero_point, self.spec)
 
+    def watch(self):
+        """Observe from now on, and forget what was observed before."""
+        self.observer.forget()
+        self.mode = "observe"
+
     def freeze(self):
         """Take the grid from what the observer has seen, and quantize from now on."""
         qparams = self.observer.qparams()

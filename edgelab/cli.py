@@ -1,4 +1,7 @@
-"""The command line: `edgelab lab`, `doctor`, `measure` and `build`. Each command imports what it needs when it runs."""
+"""The command line: `edgelab lab`, `doctor`, `measure`, `build`, `grade`, `new-lab`.
+
+Each command imports what it needs when it runs.
+"""
 
 import sys
 from importlib.metadata import version
@@ -139,6 +142,41 @@ def build(
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     print(*changed or [_("Everything is up to date.")], sep="\n")
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder or a zip of what came back.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results, feedback and gradebook go.")],
+    lab: Annotated[str, typer.Option(metavar="NN", help="Grade this lab alone.")] = "",
+    labs: Annotated[Path, typer.Option(metavar="FOLDER", help="The labs folder, with its sources.")] = Path("labs"),
+    workers: Annotated[int, typer.Option(min=1, help="Submissions to run at a time.")] = 1,
+    scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="A Dask scheduler, as tcp://host:8786.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the hidden inputs; a new one by default.")] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox/--no-sandbox", help="Run learners' code in bubblewrap.")] = True,
+) -> None:
+    """Grade returned notebooks; interrupted, it goes on where it was (for those who teach)."""
+    try:
+        from edgelab.course.grade import command
+        from edgelab.course.grade.workers import dask_workers, local_workers
+    except ModuleNotFoundError as error:
+        message = _('To grade, install the grading tools: pip install "edgelab[grading]" (%(name)s is missing).')
+        raise EdgelabError(message % {"name": error.name}) from error
+
+    executor = (lambda: dask_workers(scheduler)) if scheduler else (lambda: local_workers(workers))
+    files = command.grade(submissions, out, labs=labs, lab=lab, workers=executor, seed=seed, sandboxed=sandbox)
+    print(*files, sep="\n")
+
+
+@app.command("new-lab")
+def new_lab(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as edge_budget, or 03_edge_budget.")],
+    folder: Annotated[Path, typer.Option(help="The labs folder it goes into.")] = Path("labs"),
+) -> None:
+    """Start a lab of your own (for those who write labs)."""
+    from edgelab.course.new_lab import new_lab as write_new_lab
+
+    print(write_new_lab(name, folder))
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ def open_and_run(page, server, notebook):
     page.evaluate("async () => { await jupyterapp.started; await jupyterapp.restored; }")
     page.wait_for_function("() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
-    page.wait_for_function(f"() => ({WAITING})() === 0 || ({ERRORS})().length > 0", timeout=180_000)
+    page.wait_for_function(f"() => ({WAITING})() === 0 || ({ERRORS})().length > 0", timeout=600_000)
     page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
 
 

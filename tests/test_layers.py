@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "train": {"data"},
     "quantization": FOUNDATION,
     "deploy": FOUNDATION | TECHNIQUES,
-    "bench": FOUNDATION | TECHNIQUES | {"deploy", "doctor"},
+    "bench": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor"},
     "doctor": {"data", "course"},
     "course": set(),
     "explore": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor"},

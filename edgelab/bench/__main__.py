@@ -1,11 +1,10 @@
-"""`python -m edgelab.bench quantization`: the headline figures beside their goals."""
+"""`python -m edgelab.bench quantization` or `grading`: the headline figures beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgelab.bench import quantization
 from edgelab.bench.claims import report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -26,7 +25,23 @@ def _quantization(
     ] = True,
 ) -> None:
     """Measure int8 with and without training, on signs and on Fashion-MNIST."""
+    from edgelab.bench import quantization
+
     report(quantization.claims(training=training), as_json)
+
+
+@app.command("grading")
+def _grading(
+    as_json: Json = None,
+    submissions: Annotated[int, typer.Option(min=1, help="How many copies of the solution to grade.")] = 30,
+    nbgrader: Annotated[
+        Path | None, typer.Option(metavar="COMMAND", help="Also time this nbgrader: bin/nbgrader of its environment.")
+    ] = None,
+) -> None:
+    """Measure what grading costs: Linux with bubblewrap and the grading tools."""
+    from edgelab.bench import grading
+
+    report(grading.claims(submissions=submissions, nbgrader=nbgrader), as_json)
 
 
 if __name__ == "__main__":

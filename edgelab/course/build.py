@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from edgelab.course import translate
 from edgelab.course.folder import write_whole
-from edgelab.course.source import BuildError, Cell, Problem, read_source, solved, stub
+from edgelab.course.source import GRADED, BuildError, Cell, Problem, read_source, solved, stub
 from edgelab.errors import EdgelabError
 
 TRANSLATIONS = ("es",)
@@ -230,7 +230,7 @@ def _metadata(cell: Cell) -> dict:
     mark: dict = {"name": cell.name}
     if cell.role:
         mark["role"] = cell.role
-    if cell.points:
+    if cell.role in GRADED:
         mark |= {"exercise": cell.exercise, "points": cell.points}
     kept = {"deletable": False} if cell.role in ("exercise", "check") else {}
     return {"edgelab": mark, **kept}

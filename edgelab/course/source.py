@@ -4,8 +4,9 @@ r"""Read a lab's source: `labs/source/NN_topic.py`, in jupytext's percent format
     # %% name tags=["exercise"]              code; the name becomes the cell's stable id
 
 An `exercise` holds `# BEGIN SOLUTION` ... `# END SOLUTION`; a `check` or a `hidden` cell is named after its exercise
-(`name-check`, `name-hidden`) and has `points=2`; a `solution` is in the reference only. Code may end in lines
-`# > text`: what it prints in the reference run. What stands before the first cell is a note to maintainers.
+(`name-check`, `name-hidden`, `name-hidden-empty`). A `check` has `points=2`; a `hidden` cell, which only the grader
+runs, may have points of its own. A `solution` is in the reference only. Code may end in lines `# > text`: what it
+prints in the reference run. What stands before the first cell is a note to maintainers.
 """
 
 import hashlib
@@ -65,7 +66,7 @@ class Cell:
     @property
     def exercise(self) -> str:
         """The name of the exercise that this cell is, or belongs to."""
-        return self.name.removesuffix(f"-{self.role}") if self.role in GRADED else self.name
+        return re.sub(rf"-{self.role}(-\w+)?$", "", self.name) if self.role in GRADED else self.name
 
 
 def read_source(path: Path) -> list[Cell]:
@@ -153,8 +154,8 @@ def _read_header(start: int, header: str, problems: list[tuple[int, str]]) -> tu
 
 
 def _read_points(start: int, points: str | None, role: str, problems: list[tuple[int, str]]) -> int:
-    if role in GRADED and points is None:
-        problems.append((start, f"a {role} cell needs its points: add points=1"))
+    if role == "check" and points is None:
+        problems.append((start, "a check cell needs its points: add points=1"))
     if role not in GRADED and points is not None:
         problems.append((start, "points belong to a check or hidden cell"))
     if points is None:

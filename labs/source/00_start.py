@@ -146,6 +146,19 @@ def percentile(samples, q):
 # %% percentile-check tags=["check"] points=3
 check.percentile(percentile)
 
+# %% percentile-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "percentile")
+hidden.show(
+    [
+        percentile([rng.uniform(1, 9) for _ in range(size)], rng.uniform(0, 100))
+        for size in (1, 2, 5, 30)
+        for _ in range(5)
+    ],
+    [percentile([7.5, 1.25, 3.0], q) for q in (0, 50, 100)],
+)
+
 # %% [markdown]
 # ### Exercise 2: your own stopwatch (4 points)
 #
@@ -177,6 +190,25 @@ def stopwatch(run, warmup, repeats):
 
 # %% stopwatch-check tags=["check"] points=4
 check.stopwatch(stopwatch)
+
+# %% stopwatch-hidden tags=["hidden"]
+# A clock of our own makes the times exact, and the same on every computer.
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "stopwatch")
+now, durations = [100.0], iter([rng.uniform(0.001, 0.02) for _ in range(60)])
+real_clock = time.perf_counter
+
+
+def timed_run():
+    now[0] += next(durations)
+
+
+time.perf_counter = perf_counter = lambda: now[0]
+try:
+    hidden.show(stopwatch(timed_run, 5, 20), stopwatch(timed_run, 0, 3), round(now[0], 9), tolerance=1e-6)
+finally:
+    time.perf_counter = perf_counter = real_clock
 
 # %% [markdown]
 # Now watch your two functions at work on the baseline.
@@ -286,6 +318,13 @@ def verdict(low, high, margin):
 
 # %% verdict-check tags=["check"] points=3
 check.verdict(verdict)
+
+# %% verdict-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "verdict")
+centres = [rng.uniform(0.8, 1.25) for _ in range(40)]
+hidden.show([verdict(centre - 0.02, centre + rng.uniform(0, 0.05), rng.uniform(1.01, 1.1)) for centre in centres])
 
 # %% [markdown]
 # *Inconclusive* is an answer, and often the right one. It does not say that two models are equally fast. It says that this

@@ -58,6 +58,12 @@ def weight_bytes(params, bits):
 # %% weight-bytes-check tags=["check"] points=2
 check.weight_bytes(weight_bytes)
 
+# %% weight-bytes-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "weight-bytes")
+hidden.show([weight_bytes(rng.randrange(1, 10**6), rng.choice((1, 2, 3, 4, 8, 16, 32))) for _ in range(40)])
+
 # %% [markdown]
 # How large is the baseline in 32-bit floats, and how large would it be in 8-bit and in 4-bit integers?
 
@@ -98,6 +104,24 @@ def conv_macs(c_in, c_out, kernel, height, width, groups=1):
 
 # %% conv-macs-check tags=["check"] points=3
 check.conv_macs(conv_macs)
+
+# %% conv-macs-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "conv-macs")
+shapes = [
+    (
+        8 * rng.randrange(1, 9),
+        8 * rng.randrange(1, 9),
+        rng.choice((1, 3, 5)),
+        rng.randrange(5, 40),
+        rng.randrange(5, 40),
+    )
+    for _ in range(10)
+]
+hidden.show(
+    [conv_macs(*shape) for shape in shapes], [conv_macs(*shape, groups) for shape in shapes for groups in (2, 4, 8)]
+)
 
 # %% [markdown]
 # Does your formula agree with the real model? The next cell asks every convolution of the baseline for its shape, applies
@@ -198,6 +222,17 @@ def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
 # %% inference-energy-check tags=["check"] points=2
 check.inference_energy(inference_energy)
 
+# %% inference-energy-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "inference-energy")
+hidden.show(
+    [
+        inference_energy(rng.uniform(1e5, 1e9), rng.uniform(1e3, 1e8), rng.uniform(0.1, 9), rng.uniform(50, 300))
+        for _ in range(20)
+    ]
+)
+
 # %% [markdown]
 # One float MAC is a multiplication and an addition: $3.7 + 0.9 = 4.6$ pJ. An int8 MAC multiplies 8-bit numbers and adds to a
 # 32-bit sum: $0.2 + 0.1 = 0.3$ pJ. We take 1300 pJ for 64 bits of DRAM, the lower end of Horowitz's
@@ -263,6 +298,13 @@ def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
 
 # %% edge-or-cloud-check tags=["check"] points=3
 check.edge_or_cloud(edge_or_cloud)
+
+# %% edge-or-cloud-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "edge-or-cloud")
+radios = [(rng.uniform(1_000, 50_000), rng.uniform(1e-9, 1e-6)) for _ in range(30)]
+hidden.show([edge_or_cloud(8 * size * bit * rng.uniform(0.1, 3), size, bit) for size, bit in radios])
 
 # %% [markdown]
 # Let us ask it for our picture of 32×32 pixels, and for one of 640×480 as a camera really takes them (compressed to 30 kB), over

@@ -78,6 +78,16 @@ def choose_qparams(min_val, max_val, bits):
 # %% choose-qparams-check tags=["check"] points=3
 check.choose_qparams(choose_qparams)
 
+# %% choose-qparams-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "choose-qparams")
+ranges = [(rng.uniform(-9, 9), rng.uniform(0.1, 20), rng.randrange(2, 9)) for _ in range(30)]
+hidden.show([choose_qparams(low, low + width, bits) for low, width, bits in ranges], tolerance=1e-6)
+step = 2.0 ** rng.randrange(-4, 4)  # the zero point of each of these ranges is a tie
+hidden.show([choose_qparams(-(code + 0.5) * step, (14.5 - code) * step, 4) for code in range(15)])
+hidden.show(choose_qparams(0.0, 0.0, rng.randrange(2, 9)))
+
 # %% [markdown]
 # It cannot: zero lies inside the extended range, so its code lies between the first and the last.
 #
@@ -120,6 +130,16 @@ def quantize(x, scale, zero_point, bits):
 # %% quantize-check tags=["check"] points=2
 check.quantize(quantize, torch.tensor)
 
+# %% quantize-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "quantize")
+for _ in range(6):
+    bits, step = rng.randrange(2, 9), 2.0 ** rng.randrange(-6, 3)
+    halves = [[rng.randrange(-(2**bits), 2**bits) for _ in range(20)] for _ in range(4)]  # many ties, some saturate
+    codes = quantize(torch.tensor(halves) / 2 * step, step, rng.randrange(2**bits), bits)
+    hidden.show([codes, str(codes.dtype)], tolerance=0)
+
 # %% [markdown]
 # ### Exercise 3: dequantize (1 point)
 #
@@ -137,6 +157,14 @@ def dequantize(q, scale, zero_point):
 
 # %% dequantize-check tags=["check"] points=1
 check.dequantize(dequantize, torch.tensor)
+
+# %% dequantize-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "dequantize")
+for _ in range(5):
+    codes = torch.tensor([[rng.randrange(256) for _ in range(20)] for _ in range(3)], dtype=torch.uint8)
+    hidden.show(dequantize(codes, rng.uniform(0.001, 2), rng.randrange(256)), tolerance=1e-6)
 
 # %% [markdown]
 # Put the three functions together, for 4 bits and a range from -1 to 2.75. That makes a step of 0.25. Which two of these six
@@ -353,6 +381,18 @@ def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
 
 # %% integer-linear-check tags=["check"] points=4
 check.integer_linear(integer_linear, torch.tensor)
+
+# %% integer-linear-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "integer-linear")
+for _ in range(6):
+    q_x = torch.tensor([[rng.randrange(256) for _ in range(16)] for _ in range(5)], dtype=torch.uint8)
+    q_weight = torch.tensor([[rng.randrange(-127, 128) for _ in range(16)] for _ in range(6)], dtype=torch.int8)
+    q_bias = torch.tensor([rng.randrange(-40_000, 40_000) for _ in range(6)], dtype=torch.int32)
+    multiplier = 1 / (2 * rng.randrange(150, 700) + 1)  # one over an odd number: no product is near a tie
+    codes = integer_linear(q_x, rng.randrange(1, 256), q_weight, q_bias, multiplier, rng.randrange(30, 220))
+    hidden.show(codes, tolerance=0)
 
 # %% [markdown]
 # Now the real thing: the classifier of the baseline, with the activations that really reach it. Its weights are symmetric and

@@ -136,6 +136,17 @@ def fold(weight, bias, mean, var, gamma, beta, eps):
 # %% fold-check tags=["check"] points=3
 check.fold(fold, torch.tensor)
 
+# %% fold-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "fold")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for _ in range(3):
+    weight = torch.randn(3, 3, 3, 3, generator=generator)
+    bias, mean, gamma, beta = torch.randn(4, 3, generator=generator)
+    var, eps = 0.05 + torch.rand(3, generator=generator), rng.uniform(0.01, 0.1)
+    hidden.show(fold(weight, bias, mean, var, gamma, beta, eps), tolerance=1e-4)
+
 # %% [markdown]
 # Is the network still the same? The next cell folds every convolution of the baseline with your function, feeds both versions
 # with noise, and compares what comes out. Float arithmetic alone makes differences of about $10^{-6}$.
@@ -177,6 +188,15 @@ def minmax_range(batches):
 # %% minmax-range-check tags=["check"] points=1
 check.minmax_range(minmax_range, torch.tensor)
 
+# %% minmax-range-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "minmax-range")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for _ in range(6):
+    middle, shapes = rng.uniform(-9, 9), [(4, 3, 5, 5), (7, 10), (6,), (2, 3, 8, 8)]
+    hidden.show(minmax_range([middle + torch.randn(shape, generator=generator) for shape in shapes]), tolerance=1e-5)
+
 # %% [markdown]
 # ### Exercise 3: a percentile observer (2 points)
 #
@@ -201,6 +221,15 @@ def percentile_range(batches, percent):
 
 # %% percentile-range-check tags=["check"] points=2
 check.percentile_range(percentile_range, torch.tensor)
+
+# %% percentile-range-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "percentile-range")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for _ in range(5):
+    batches = [5 + torch.randn(8, size, generator=generator).exp() for size in (3, 30, 9)]
+    hidden.show(percentile_range(batches, rng.uniform(60, 99)), tolerance=1e-4)
 
 # %% [markdown]
 # Now let both look at real activations: what the first residual block puts out for 32 pictures. The legend says what each
@@ -259,6 +288,20 @@ def quantize_model(model, images, path):
 
 # %% quantize-model-check tags=["check"] points=2
 check.quantize_model(ptq.examine(quantize_model, baseline, pictures[:128], dataset, "models/exercise-int8.onnx"))
+
+# %% quantize-model-hidden tags=["hidden"]
+# What is in the file: the operators that run, and every scale. The scales tell what it was calibrated on.
+import onnx
+
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "quantize-model")
+small, first = models.load_pretrained("resnet_tiny", dataset.name), rng.randrange(256)
+quantize_model(small, pictures[first : first + 200], "models/hidden-int8.onnx")
+written = onnx.load("models/hidden-int8.onnx").graph.initializer
+scales = [onnx.numpy_helper.to_array(tensor) for tensor in written if tensor.name.endswith("scale")]
+hidden.show(dict(operators("models/hidden-int8.onnx")), tolerance=0)
+hidden.show(sorted(float(scale) for scale in scales if scale.size == 1), tolerance=1e-3)
 
 # %% [markdown]
 # ## Are we any good? Ask somebody else
@@ -331,6 +374,15 @@ def channel_spread(weight):
 
 # %% channel-spread-check tags=["check"] points=2
 check.channel_spread(channel_spread, torch.tensor)
+
+# %% channel-spread-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "channel-spread")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for channels_out in (5, 9, 15, 31):  # odd, so that there is one channel in the middle
+    size = torch.randn(channels_out, 1, 1, 1, generator=generator).exp()
+    hidden.show(channel_spread(size * torch.randn(channels_out, 7, 3, 3, generator=generator)), tolerance=1e-5)
 
 # %% [markdown]
 # Here is your function on two networks, layer after layer, batch norm folded. **Does our MobileNet look like one that

@@ -107,6 +107,17 @@ def round_ste(x):
 # %% round-ste-check tags=["check"] points=3
 check.round_ste(*qat.probe(round_ste))
 
+# %% round-ste-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "round-ste")
+for _ in range(4):
+    points = torch.tensor([rng.randrange(-40, 40) / rng.choice((2, 7)) for _ in range(20)], requires_grad=True)
+    incoming = torch.tensor([rng.uniform(-3, 3) for _ in range(20)])
+    rounded = round_ste(points)
+    rounded.backward(incoming)
+    hidden.show(rounded.detach(), points.grad, tolerance=1e-5)
+
 # %% [markdown]
 # ## A grid has ends
 #
@@ -134,6 +145,20 @@ def fake_quantize(x, scale, qmin, qmax):
 
 # %% fake-quantize-check tags=["check"] points=3
 check.fake_quantize(*qat.probe(fake_quantize))
+
+# %% fake-quantize-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "fake-quantize")
+for qmin, qmax in ((-7, 7), (-3, 3), (0, 15), (-128, 127)):
+    step = rng.uniform(0.01, 0.5)
+    inside = [rng.randrange(qmin + 1, qmax) + rng.uniform(-0.45, 0.45) for _ in range(25)]
+    beyond = [rng.uniform(qmax + 0.6, 2 * qmax) for _ in range(8)] + [rng.uniform(3 * qmin - 9, qmin - 0.6)]
+    points = torch.tensor([step * place for place in inside + beyond], requires_grad=True)
+    incoming = torch.tensor([rng.uniform(-3, 3) for _ in points])
+    on_grid = fake_quantize(points, step, qmin, qmax)
+    on_grid.backward(incoming)
+    hidden.show(on_grid.detach(), points.grad, tolerance=1e-4)
 
 # %% [markdown]
 # PyTorch has this operation built in. Do ten thousand random numbers agree, forwards and backwards?
@@ -219,6 +244,18 @@ def train_quantized(model, lessons, bits):
 
 # %% train-quantized-check tags=["check"] points=4
 check.train_quantized(study.outcome(train_quantized, bits=4))
+
+# %% train-quantized-hidden tags=["hidden"]
+# Short trainings, told by how many codes a channel uses and by what the model then answers.
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "train-quantized")
+for bits in (2, 3):
+    first = rng.randrange(8_000)
+    start = models.load_pretrained("resnet_tiny", dataset.name)
+    model = train_quantized(start, dataset.train[first : first + 2_048], bits)
+    hidden.show(qat.distinct_weights(model), tolerance=0)
+    hidden.show(train.predict(model, dataset.test[first % 2_000 :][:64]), tolerance=0.1)
 
 # %% [markdown]
 # And three bits? The next cell trains again.

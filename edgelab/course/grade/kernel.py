@@ -1,0 +1,136 @@
+"""nbval's running kernel, watched: a death is noticed at once, and a flood of output is neither kept nor waited for."""
+
+import subprocess
+import time
+from collections import deque
+from queue import Empty
+from typing import Any
+
+import zmq
+from jupyter_client.manager import KernelManager
+from nbval.kernel import RunningKernel
+
+POLL_SECONDS = 0.1
+MESSAGE_BYTES = 200  # what a message takes, empty
+BATCH = 1000  # messages to read before looking at the clock again: more may come than can be read
+OUTPUT_SECONDS = 30.0  # for the output of a cell that has ended: the machine may be busy
+GRACE_SECONDS = 5.0  # to come to rest after an interrupt
+MAX_MESSAGE = 64 * 2**20
+MAX_MESSAGES = 4  # that zmq receives before we have read them; what is more waits in the kernel, and in its memory
+
+
+class KernelDied(Exception):
+    """The kernel's process has ended."""
+
+
+class TooMuchOutput(Exception):
+    """The cell has printed more than it may."""
+
+
+class WatchedKernel(RunningKernel):
+    """What nbval asks of a kernel, with `max_output`, the bytes that one cell may send."""
+
+    def __init__(self, kernel_name: str, cwd: str, *, startup_timeout: float, max_output: int):
+        context = zmq.Context()
+        # zmq drops the connection of whoever sends more: it would be in memory before anyone could count it.
+        context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        context.setsockopt(zmq.RCVHWM, MAX_MESSAGES)
+        self.km = KernelManager(kernel_name=kernel_name, context=context)
+        self.km.start_kernel(cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.kc = self.km.client(context=context)
+        self.kc.start_channels()
+        self._max_output = max_output
+        self._begin()
+        self.kc.wait_for_ready(timeout=startup_timeout)
+        self._ensure_iopub_up()
+
+    def execute_cell_input(self, cell_input: str, allow_stdin: bool | None = None) -> str:
+        self._begin()
+        return super().execute_cell_input(cell_input, allow_stdin=allow_stdin)
+
+    def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
+        """Wait for the reply to `msg_id`, reading output as it comes.
+
+        Raises:
+            KernelDied: it will never come.
+            queue.Empty: it did not come within `timeout` seconds.
+        """
+        self._deadline, self._cell = time.monotonic() + (timeout or 0), msg_id
+        while True:
+            self._read_output()
+            try:
+                message = self.kc.get_shell_msg(timeout=POLL_SECONDS)
+            except Empty:
+                if not self.is_alive():
+                    raise KernelDied from None
+                if time.monotonic() > self._deadline:
+                    raise
+                continue
+            if _parent(message) == msg_id:
+                self.replied = True
+                return
+
+    def get_message(self, stream: str, timeout: float | None = None) -> dict:
+        """Return the next message, as nbval expects it, but never wait past the end of the cell's time and grace."""
+        if stream != "iopub":
+            return super().get_message(stream, timeout=timeout)
+        if self._waiting:
+            return self._waiting.popleft()
+        while self.is_alive():
+            left = self._deadline + GRACE_SECONDS - time.monotonic()
+            if left < 0:
+                raise Empty  # a cell that swallows the interrupt and goes on printing would be listened to for ever
+            message = super().get_message(
+                stream, timeout=OUTPUT_SECONDS if self.replied else min(timeout or left, left)
+            )
+            if self._counts(message):
+                return message
+        raise KernelDied
+
+    def _begin(self) -> None:
+        self._waiting: deque[dict] = deque()
+        self._sent, self._cell = 0, ""
+        self._deadline = float("inf")
+        self._ended = self.overflowed = self.replied = False
+
+    def _read_output(self) -> None:
+        """Take the output that has arrived: a queue that nobody empties would lose messages, the last one included."""
+        for _ in range(BATCH):
+            try:
+                message = self.kc.get_iopub_msg(timeout=0)
+            except Empty:
+                return
+            if self._counts(message):
+                self._waiting.append(message)
+
+    def _counts(self, message: dict) -> bool:
+        """Return whether the message is to be kept: the cell's own, until it has sent too much, and then its end.
+
+        Messages are what the learner's code wants them to be: of any kind, about any cell, as many as time allows.
+        """
+        content, kind = message.get("content"), str(message.get("msg_type"))
+        if _parent(message) != self._cell:
+            return False
+        self._sent += _size(content) + len(kind) + MESSAGE_BYTES
+        self.overflowed = self.overflowed or self._sent > self._max_output
+        if not self.overflowed:
+            return True
+        first_end = kind == "status" and content == {"execution_state": "idle"} and not self._ended
+        self._ended = self._ended or first_end
+        return first_end
+
+
+def _parent(message: dict) -> str:
+    header = message.get("parent_header")
+    return header.get("msg_id", "") if isinstance(header, dict) else ""
+
+
+def _size(value: Any) -> int:
+    """Return the number of characters in a message, with something for each thing that holds them."""
+    if isinstance(value, str):
+        return len(value) + 8
+    if isinstance(value, dict):
+        return sum(_size(key) + _size(item) for key, item in value.items())
+    if isinstance(value, list):
+        return sum(map(_size, value)) + 8
+    return 8

@@ -1,0 +1,74 @@
+# Answers that learners give in lab 01: each cell is named `exercise: right` or `exercise: wrong`, and then says why.
+
+# %% weight-bytes: right
+def weight_bytes(params, bits):
+    return -(-params * bits // 8)
+
+
+# %% weight-bytes: wrong
+# rounds down
+def weight_bytes(params, bits):
+    return params * bits // 8
+
+
+# %% weight-bytes: wrong
+# rounds every parameter up to whole bytes
+def weight_bytes(params, bits):
+    return params * math.ceil(bits / 8)
+
+
+# %% conv-macs: right
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    per_output = kernel * kernel * c_in / groups
+    return int(per_output * c_out * height * width)
+
+
+# %% conv-macs: wrong
+# forgets the groups
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    return c_out * height * width * c_in * kernel**2
+
+
+# %% conv-macs: wrong
+# counts multiplications and additions
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    return 2 * c_out * height * width * (c_in // groups) * kernel**2
+
+
+# %% inference-energy: right
+def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
+    pj = macs * pj_per_mac + bytes_moved * pj_per_byte
+    return pj / 1e12
+
+
+# %% inference-energy: wrong
+# moving the bytes is free
+def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
+    return macs * pj_per_mac * 1e-12
+
+
+# %% inference-energy: wrong
+# takes pJ for nJ
+def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
+    return (macs * pj_per_mac + bytes_moved * pj_per_byte) * 1e-9
+
+
+# %% edge-or-cloud: right
+def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
+    costs = {"cloud": image_bytes * 8 * joules_per_bit, "edge": compute_joules}
+    place = min(costs, key=costs.get)
+    return place, costs[place]
+
+
+# %% edge-or-cloud: wrong
+# bytes taken for bits
+def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
+    sending = image_bytes * joules_per_bit
+    return ("edge", compute_joules) if compute_joules < sending else ("cloud", sending)
+
+
+# %% edge-or-cloud: wrong
+# the dearer place
+def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
+    sending = 8 * image_bytes * joules_per_bit
+    return ("cloud", sending) if compute_joules < sending else ("edge", compute_joules)

@@ -1,0 +1,85 @@
+# Answers that learners give in lab 02: each cell is named `exercise: right` or `exercise: wrong`, and then says why.
+
+# %% choose-qparams: right
+def choose_qparams(min_val, max_val, bits):
+    low, high = (min(0, min_val), max(0, max_val))
+    steps = (1 << bits) - 1
+    if high - low == 0:
+        return 1.0, 0
+    return (high - low) / steps, round(-low * steps / (high - low))
+
+
+# %% choose-qparams: wrong
+# the range does not contain 0
+def choose_qparams(min_val, max_val, bits):
+    if min_val == max_val:
+        return 1.0, 0
+    scale = (max_val - min_val) / (2**bits - 1)
+    return scale, round(-min_val / scale)
+
+
+# %% choose-qparams: wrong
+# ties go up
+def choose_qparams(min_val, max_val, bits):
+    low, high = min(min_val, 0.0), max(max_val, 0.0)
+    if low == high:
+        return 1.0, 0
+    scale = (high - low) / (2**bits - 1)
+    return scale, int(-low / scale + 0.5)
+
+
+# %% quantize: right
+def quantize(x, scale, zero_point, bits):
+    codes = (x / scale).round().int() + zero_point
+    return torch.clip(codes, 0, (1 << bits) - 1).to(torch.uint8)
+
+
+# %% quantize: wrong
+# wraps around
+def quantize(x, scale, zero_point, bits):
+    return (torch.round(x / scale) + zero_point).int().to(torch.uint8)
+
+
+# %% quantize: wrong
+# cuts the fraction off
+def quantize(x, scale, zero_point, bits):
+    return (torch.trunc(x / scale) + zero_point).clamp(0, 2**bits - 1).to(torch.uint8)
+
+
+# %% dequantize: right
+def dequantize(q, scale, zero_point):
+    return scale * q.float() - scale * zero_point
+
+
+# %% dequantize: wrong
+# subtracts in uint8
+def dequantize(q, scale, zero_point):
+    return (q - zero_point) * scale
+
+
+# %% dequantize: wrong
+# the zero point taken for a real number
+def dequantize(q, scale, zero_point):
+    return q.float() * scale - zero_point
+
+
+# %% integer-linear: right
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    # The zero point of the input, moved into the bias: z_x sum(q_w) is known beforehand.
+    bias = q_bias.long() - z_x * q_weight.long().sum(1)
+    accumulator = torch.einsum("ni,oi->no", q_x.long(), q_weight.long()) + bias
+    return (torch.round(accumulator.double() * multiplier) + z_y).clip(0, 255).byte()
+
+
+# %% integer-linear: wrong
+# the bias after the multiplier
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    accumulator = (q_x.int() - z_x) @ q_weight.int().T
+    return (torch.round(accumulator * multiplier) + q_bias + z_y).clamp(0, 255).to(torch.uint8)
+
+
+# %% integer-linear: wrong
+# saturates before the zero point
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    accumulator = (q_x.int() - z_x) @ q_weight.int().T + q_bias
+    return (torch.round(accumulator * multiplier).clamp(0, 255) + z_y).to(torch.uint8)

@@ -1,0 +1,115 @@
+# Answers that learners give in lab 03: each cell is named `exercise: right` or `exercise: wrong`, and then says why.
+
+# %% fold: right
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    factor = gamma * (var + eps).rsqrt()
+    return torch.einsum("c,cijk->cijk", factor, weight), beta + factor * bias - factor * mean
+
+
+# %% fold: wrong
+# eps is missing
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    factor = gamma / torch.sqrt(var)
+    return weight * factor.reshape(-1, 1, 1, 1), (bias - mean) * factor + beta
+
+
+# %% fold: wrong
+# along the input channels
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    factor = gamma / torch.sqrt(var + eps)
+    return weight * factor.reshape(1, -1, 1, 1), (bias - mean) * factor + beta
+
+
+# %% minmax-range: right
+def minmax_range(batches):
+    low = high = None
+    for batch in batches:
+        first, last = float(torch.min(batch)), float(torch.max(batch))
+        low = first if low is None or first < low else low
+        high = last if high is None or last > high else high
+    return low, high
+
+
+# %% minmax-range: wrong
+# the first batch alone
+def minmax_range(batches):
+    for batch in batches:
+        return float(batch.min()), float(batch.max())
+
+
+# %% minmax-range: wrong
+# extended to 0
+def minmax_range(batches):
+    return min(0.0, *(float(batch.min()) for batch in batches)), max(0.0, *(float(batch.max()) for batch in batches))
+
+
+# %% percentile-range: right
+import numpy
+
+
+def percentile_range(batches, percent):
+    values = numpy.concatenate([batch.numpy().ravel() for batch in batches]).astype(float)
+    outside = (100 - percent) / 2
+    return tuple(numpy.percentile(values, [outside, 100 - outside]))
+
+
+# %% percentile-range: wrong
+# cuts too much off
+def percentile_range(batches, percent):
+    values = torch.cat([batch.flatten() for batch in batches])
+    tail = 1 - percent / 100
+    return float(torch.quantile(values, tail)), float(torch.quantile(values, 1 - tail))
+
+
+# %% percentile-range: wrong
+# averages over the batches
+def percentile_range(batches, percent):
+    tail = (1 - percent / 100) / 2
+    ends = [[float(torch.quantile(batch.flatten(), t)) for batch in batches] for t in (tail, 1 - tail)]
+    return tuple(sum(end) / len(end) for end in ends)
+
+
+# %% quantize-model: right
+from edgelab.quantization import QuantizationConfig
+
+
+def quantize_model(model, images, path):
+    ready = prepare(model, QuantizationConfig())
+    ready = calibrate(ready, images, batch_size=32)
+    to_onnx(convert(ready), images[3:4], path)
+    return path
+
+
+# %% quantize-model: wrong
+# exports the float model
+def quantize_model(model, images, path):
+    calibrate(prepare(model), images)
+    return to_onnx(model, images[:1], path)
+
+
+# %% quantize-model: wrong
+# calibrated on a single picture
+def quantize_model(model, images, path):
+    prepared = prepare(model)
+    calibrate(prepared, images[:1])
+    return to_onnx(convert(prepared), images[:1], path)
+
+
+# %% channel-spread: right
+def channel_spread(weight):
+    ranges = sorted(float(channel.abs().max()) for channel in weight)
+    return ranges[-1] / ranges[(len(ranges) - 1) // 2]
+
+
+# %% channel-spread: wrong
+# divides by the mean
+def channel_spread(weight):
+    ranges = weight.abs().flatten(1).amax(1)
+    return float(ranges.max() / ranges.mean())
+
+
+# %% channel-spread: wrong
+# negative weights left out
+def channel_spread(weight):
+    ranges = weight.flatten(1).amax(1)
+    return float(ranges.max() / ranges.median())

@@ -1,0 +1,173 @@
+"""Whatever a platform gives back ends in a list, and whatever a file does to its reader ends in a problem."""
+
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edgelab.course.grade.collect import collect
+from edgelab.course.grade.returned import MAX_BYTES, Unreadable
+from edgelab.errors import EdgelabError
+
+
+def folder_of(tmp_path: Path, *names: str) -> Path:
+    for name in names:
+        path = tmp_path / "back" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+    return tmp_path / "back"
+
+
+def zip_of(tmp_path: Path, *names: str | zipfile.ZipInfo, content: bytes = b"{}") -> Path:
+    with zipfile.ZipFile(tmp_path / "back.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return tmp_path / "back.zip"
+
+
+PLATFORMS = {
+    "a folder each": ("ada/01_halves.ipynb", ("ada", "", "01_halves")),
+    "deeper": ("ada/labs/es/01_halves.ipynb", ("ada", "", "01_halves")),
+    "a name with a comma": ("Lovelace, A/01_halves.ipynb", ("Lovelace, A", "", "01_halves")),
+    "a formula": ('=HYPERLINK("x")/01_halves.ipynb', ('=HYPERLINK("x")', "", "01_halves")),
+    "Moodle": ("Ada Lovelace_417_assignsubmission_file_/01_halves.ipynb", ("Ada Lovelace", "417", "01_halves")),
+    "Moodle, flat": ("Ada Lovelace_417_assignsubmission_file_01_halves.ipynb", ("Ada Lovelace", "417", "01_halves")),
+    "Canvas": ("lovelaceada_12_345_01_halves.ipynb", ("lovelaceada", "12", "01_halves")),
+    "Canvas, late and again": ("lovelaceada_LATE_12_345_01_halves-1.ipynb", ("lovelaceada", "12", "01_halves")),
+    "a file alone": ("ada.ipynb", ("ada", "", "")),
+}
+
+
+@pytest.mark.parametrize("pack", [folder_of, zip_of])
+@pytest.mark.parametrize(("name", "expected"), PLATFORMS.values(), ids=PLATFORMS)
+def test_whose_it_is(tmp_path: Path, pack, name: str, expected: tuple):
+    found = next(item for item in collect(pack(tmp_path, name, "zz/01_halves.ipynb")) if item.learner != "zz")
+    assert (found.learner, found.user, found.lab) == expected
+    assert found.read() == b"{}"
+
+
+def test_a_folder_around_all_learners_is_looked_through(tmp_path: Path):
+    found = collect(zip_of(tmp_path, "submissions/ada/01_halves.ipynb", "submissions/bob/01_halves.ipynb"))
+    assert [item.learner for item in found] == ["ada", "bob"]
+
+
+def test_what_nobody_handed_in_is_passed_over(tmp_path: Path):
+    names = ["ada/01_halves.ipynb", "ada/.ipynb_checkpoints/01_halves.ipynb", "__MACOSX/ada/._01_halves.ipynb"]
+    assert [item.name for item in collect(zip_of(tmp_path, *names))] == ["ada/01_halves.ipynb"]
+
+
+def test_a_learner_without_a_notebook_is_in_the_list(tmp_path: Path):
+    (tmp_path / "back" / "eve").mkdir(parents=True)
+    found = collect(folder_of(tmp_path, "ada/01_halves.ipynb", "bob/report.pdf"))
+    assert [(item.learner, item.problem) for item in found] == [
+        ("ada", ""),
+        ("bob", "no notebook"),
+        ("eve", "no notebook"),
+    ]
+
+
+def test_links_and_special_files_are_named_and_not_followed(tmp_path: Path):
+    (tmp_path / "secret.ipynb").write_text("secret")
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    (back / "bob").mkdir()
+    (back / "bob" / "01_halves.ipynb").symlink_to(tmp_path / "secret.ipynb")
+    (back / "eve").symlink_to(tmp_path)
+    (back / "mal").mkdir()
+    os.mkfifo(back / "mal" / "01_halves.ipynb")
+    found = {item.learner: item for item in collect(back)}
+    assert found.keys() == {"ada", "bob", "eve", "mal"}
+    for learner in ("bob", "eve", "mal"):
+        with pytest.raises(Unreadable, match="link"):
+            found[learner].read()
+
+
+def test_a_file_that_becomes_a_link_is_not_followed(tmp_path: Path):
+    (tmp_path / "secret.ipynb").write_text("secret")
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    (found,) = collect(back)
+    (back / "ada" / "01_halves.ipynb").unlink()
+    (back / "ada" / "01_halves.ipynb").symlink_to(tmp_path / "secret.ipynb")
+    with pytest.raises(Unreadable):
+        found.read()
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("../../01_halves.ipynb", "leads out"),
+        ("/etc/01_halves.ipynb", "leads out"),
+        ("ada/../../01_halves.ipynb", "leads out"),
+        ("..\\ada\\01_halves.ipynb", "leads out"),
+        ("C:/ada/01_halves.ipynb", "leads out"),
+        (link("ada/01_halves.ipynb"), "link"),
+    ],
+    ids=["up", "absolute", "up again", "backslashes", "a drive", "a link"],
+)
+def test_an_archive_cannot_lead_out_of_itself(tmp_path: Path, name, problem: str):
+    found = collect(zip_of(tmp_path, name, "zz/01_halves.ipynb"))
+    assert len(found) == 2
+    bad = next(item for item in found if item.learner != "zz")
+    with pytest.raises(Unreadable, match=problem):
+        bad.read()
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path):
+    path = zip_of(tmp_path, "ada/01_halves.ipynb", content=b" " * (MAX_BYTES - 1))
+    (found,) = collect(path)
+    with pytest.raises(Unreadable, match="tightly"):
+        found.read()
+
+
+def test_a_size_that_lies_does_not_help_a_bomb(tmp_path: Path):
+    path = zip_of(tmp_path, "ada/01_halves.ipynb", content=b" " * (3 * MAX_BYTES))
+    real, claimed = (3 * MAX_BYTES).to_bytes(4, "little"), (1000).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(real, claimed))
+    (found,) = collect(path)
+    with pytest.raises(Unreadable):  # zipfile stops at the claimed size, and then misses the checksum
+        found.read()
+
+
+def test_one_name_twice_is_a_problem(tmp_path: Path):
+    with pytest.warns(UserWarning, match="Duplicate"):
+        path = zip_of(tmp_path, "ada/01_halves.ipynb", "ada/01_halves.ipynb")
+    assert [item.problem for item in collect(path)] == ["", "twice in the archive under one name"]
+
+
+def test_a_damaged_member_is_unreadable(tmp_path: Path):
+    path = zip_of(tmp_path, "ada/01_halves.ipynb", content=os.urandom(1000))
+    content = bytearray(path.read_bytes())
+    content[200:260] = b"\0" * 60
+    path.write_bytes(content)
+    (found,) = collect(path)
+    with pytest.raises(Unreadable):
+        found.read()
+
+
+def test_a_file_too_large_is_unreadable(tmp_path: Path):
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    with (back / "ada" / "01_halves.ipynb").open("wb") as file:
+        file.truncate(10 * MAX_BYTES)
+    with pytest.raises(Unreadable, match="larger"):
+        collect(back)[0].read()
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"x"), lambda path: None])
+def test_nothing_to_collect_is_one_sentence(tmp_path: Path, make):
+    make(tmp_path / "back")
+    with pytest.raises(EdgelabError):
+        collect(tmp_path / "back")
+
+
+def test_an_empty_archive_is_one_sentence(tmp_path: Path):
+    (tmp_path / "back.zip").write_bytes(io.BytesIO().getvalue())
+    with pytest.raises(EdgelabError, match="neither a folder nor a zip"):
+        collect(tmp_path / "back.zip")

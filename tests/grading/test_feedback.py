@@ -1,0 +1,97 @@
+"""What a learner gets back: their own work, in their language, and nothing of the hidden cells."""
+
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from edgelab.course.grade import feedback
+from edgelab.course.grade.collect import Submission
+from edgelab.course.grade.mark import grade
+from edgelab.course.source import read_source
+
+# Listens to every cell, and says all it has heard whenever it can.
+SPY = """
+seen = []
+get_ipython().events.register("pre_run_cell", lambda info: seen.append(info.raw_cell))
+get_ipython().events.register("post_run_cell", lambda result: print("HEARD", seen))
+print("<script>alert(1)</script>", "\\x1b[31mred\\x1b[0m")
+from IPython.display import HTML, Javascript, Markdown, display
+display(HTML("<img src=x onerror=alert(2)><iframe src='https://example.org'></iframe>"))
+display(Javascript("alert(3)"), Markdown("[x](javascript:alert(4))"))
+def half(number):
+    return number * 0.5
+"""
+EVENS = "def evens(numbers):\n    return numbers  # </code><script>alert(5)</script>\n"
+
+
+@pytest.fixture(scope="module")
+def graded(lab_reference, labs, tmp_path_factory):
+    """Return how a hostile notebook was graded, handed in by a hostile name."""
+    import json
+
+    from edgelab.course.grade.limits import Limits
+
+    notebook = json.loads((labs / "es" / "01_halves.ipynb").read_text())
+    for cell in notebook["cells"]:
+        cell["source"] = {"half": SPY, "evens": EVENS}.get(cell["id"], cell["source"])
+    folder = tmp_path_factory.mktemp("back")
+    (folder / "x.ipynb").write_text(json.dumps(notebook))
+    return grade(Submission("<b>ada</b>", "", "01_halves", folder, "x.ipynb"), lab_reference, Limits(wall_seconds=90))
+
+
+@pytest.fixture
+def page(graded, source) -> str:
+    return feedback.page(graded, "<b>ada</b>", source, read_source(source))
+
+
+def test_nothing_of_the_hidden_cells_is_in_it(page: str):
+    text = html.unescape(re.sub("<[^>]*>", "", page))
+    assert "HEARD" in text
+    for secret in ("SECRET", "rng", "hidden.show", "SEED", "=> ["):
+        assert secret not in text
+
+
+class Elements(HTMLParser):
+    """Collect the names of a page's elements, and their attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.attributes = set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.names.add(tag)
+        self.attributes += attrs
+
+
+def test_nothing_in_it_can_run_or_call_home(page: str):
+    elements = Elements()
+    elements.feed(page.partition("<body>")[2])
+    assert elements.names <= {"h1", "h2", "h3", "p", "strong", "div", "pre", "span", "code", "a", "img"}
+    assert {name for name, _ in elements.attributes} <= {"class", "id", "style", "alt", "src", "href", "title"}
+    assert not [value for name, value in elements.attributes if name in ("src", "href") and ":" in value]
+    assert "default-src 'none'" in page
+
+
+def test_it_shows_the_learners_work_and_a_verdict(page: str):
+    text = html.unescape(re.sub("<[^>]*>", "", page))
+    assert "return number * 0.5" in text
+    assert "✓ half: correct." in text
+    assert "The even ones of 1, 2, 4 are 2 and 4." in text
+    assert "<b>ada</b>" in text
+    assert 'class="verdict correct"' in page
+
+
+def test_it_speaks_the_notebooks_language(page: str):
+    assert '<html lang="es">' in page
+    assert "Mitades y pares" in page
+    assert "la mitad de un number" in page
+
+
+def test_names_become_folders():
+    names = ["ada", "Ada", "ADA", "a/b", "a_b", "..", "", "=A(1)", "a" * 300, "a" * 301, "Ñ", "con\x00"]
+    folders = [feedback.file_name(name, "") for name in names]
+    assert len({folder.lower() for folder in folders}) == len(names)
+    assert all(0 < len(folder) < 100 and not set(folder) & set('/\\:*?"<>|\x00') for folder in folders)
+    assert not any(folder.startswith(".") for folder in folders)

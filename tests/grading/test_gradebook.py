@@ -1,0 +1,173 @@
+"""The gradebook opens in a spreadsheet, every name intact and harmless, and has the columns that platforms import."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from edgelab.course.grade import gradebook
+from edgelab.course.grade.results import key
+from edgelab.errors import EdgelabError
+
+LABS = {"01_halves": {"half": 3, "evens": 2}, "02_thirds": {"third": 10}}
+
+
+def row(learner: str, lab: str = "01_halves", user: str = "", status: str = "graded", **points: int) -> dict:
+    exercises = {name: {"points": value, "possible": 3, "verdict": "", "error": ""} for name, value in points.items()}
+    known = {"learner": learner, "user": user, "lab": lab, "file": "x.ipynb", "status": status, "exercises": exercises}
+    return known | {"reference": "abc", "grader": "edgelab 1.2.3"}
+
+
+def written(folder: Path, *rows: dict, name: str = "gradebook.csv", manual: str = "") -> list[list[str]]:
+    if manual:
+        (folder / "manual.csv").write_text(manual)
+    marks = gradebook.read_manual(folder, LABS)
+    gradebook.write(folder, {key(row): row for row in rows}, LABS, marks)
+    with (folder / name).open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_row_a_learner_and_a_column_an_exercise(tmp_path: Path):
+    header, ada, bob = written(tmp_path, row("bob", half=1, evens=0), row("ada", half=3, evens=2))
+    assert header == [
+        "learner",
+        "user",
+        "01_halves status",
+        "01_halves half [3]",
+        "01_halves evens [2]",
+        "01_halves total [5]",
+        "01_halves by hand",
+        "01_halves reference",
+        "02_thirds status",
+        "02_thirds third [10]",
+        "02_thirds total [10]",
+        "02_thirds by hand",
+        "02_thirds reference",
+        "other files",
+        "grader",
+    ]
+    assert ada == ["ada", "", "graded", "3", "2", "5", "", "abc", "not handed in", "", "", "", "", "", "edgelab 1.2.3"]
+    assert bob[:6] == ["bob", "", "graded", "1", "0", "1"]
+
+
+NAMES = {
+    "a comma": ("Lovelace, A", "Lovelace, A"),
+    "quotes": ('Ada "the first" L', 'Ada "the first" L'),
+    "a formula": ('=HYPERLINK("http://x","y")', '\'=HYPERLINK("http://x","y")'),
+    "a plus": ("+1", "'+1"),
+    "a minus": ("-2+3", "'-2+3"),
+    "an at": ("@SUM(A1)", "'@SUM(A1)"),
+    "a tab": ("\t=1", "'\t=1"),
+    "blanks first": ("  =1", "'  =1"),
+    "a full-width sign": ("\uff1d1", "'\uff1d1"),
+    "another alphabet": ("Ñandú Ωμέγα 李", "Ñandú Ωμέγα 李"),
+    "a line break": ("a\nb", "a\nb"),
+    "a semicolon": ("a;b", "a;b"),
+}
+
+
+@pytest.mark.parametrize(("name", "cell"), NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("file", ["gradebook.csv", "canvas.csv", "moodle.csv"])
+def test_a_name_is_intact_and_harmless(tmp_path: Path, name: str, cell: str, file: str):
+    lines = written(tmp_path, row(name, half=1, evens=1), name=file)
+    assert lines[-1][0] == cell
+    assert {len(line) for line in lines} == {len(lines[0])}
+
+
+def test_canvas_reads_it(tmp_path: Path):
+    # lib/gradebook_importer.rb: Student and ID first, both SIS columns together, Section, then assignments.
+    lines = written(tmp_path, row("lovelaceada", user="417", half=3, evens=2), row("bob"), name="canvas.csv")
+    assert lines[0] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "01_halves", "02_thirds"]
+    assert lines[1][0].strip() == "Points Possible"
+    assert lines[1][5:] == ["5", "10"]
+    assert lines[2] == ["bob", "", "", "bob", "", "0", ""]
+    assert lines[3] == ["lovelaceada", "417", "", "", "", "5", ""]
+
+
+def test_moodle_reads_it(tmp_path: Path):
+    lines = written(tmp_path, row("ada", half=3, evens=2), row("bob", status="crashed"), name="moodle.csv")
+    assert lines[0] == ["Username", "01_halves", "01_halves feedback", "02_thirds", "02_thirds feedback"]
+    assert lines[1:] == [["ada", "5", "", "-", ""], ["bob", "0", "crashed", "-", ""]]
+
+
+def test_moodle_reads_its_own_worksheet(tmp_path: Path):
+    # mod/assign/feedback/offline/importgradeslib.php: "Participant " and the number, Grade, Last modified (grade).
+    lines = written(tmp_path, row("Ada Lovelace", user="417", half=3, evens=1), name="moodle-01_halves.csv")
+    assert dict(zip(*lines, strict=True)) == {
+        "Identifier": "Participant 417",
+        "Full name": "Ada Lovelace",
+        "Grade": "4",
+        "Maximum Grade": "5",
+        "Last modified (grade)": "-",
+        "Feedback comments": "",
+    }
+
+
+def test_no_worksheet_without_moodles_numbers(tmp_path: Path):
+    written(tmp_path, row("ada", half=3))
+    assert not list(tmp_path.glob("moodle-*.csv"))
+
+
+@pytest.mark.parametrize("status", ["crashed", "timed out", "unreadable", "missing exercise"])
+def test_what_a_learner_did_earns_what_it_earned(tmp_path: Path, status: str):
+    earned = {} if status == "unreadable" else {"evens": 2}
+    (_, line) = written(tmp_path, row("ada", status=status, **earned))
+    assert line[2:6] == [status, "0", str(earned.get("evens", 0)), str(earned.get("evens", 0))]
+
+
+def test_what_the_infrastructure_did_is_never_a_zero(tmp_path: Path):
+    (_, line) = written(tmp_path, row("ada", status="not graded"))
+    assert line[2:6] == ["not graded", "", "", ""]
+    assert written(tmp_path, row("ada", status="not graded"), name="canvas.csv")[2][5] == ""
+
+
+def test_an_unknown_file_is_named(tmp_path: Path):
+    (_, line) = written(tmp_path, row("ada", lab="", status="unknown lab"))
+    assert line[2] == "not handed in"
+    assert line[-2] == "x.ipynb: unknown lab"
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_marks_by_hand_stand(tmp_path: Path, separator: str):
+    manual = "\ufefflearner,lab,exercise,points,comment\nada,01_halves,half,2.5,a good idea\n,,,,\n"
+    (_, line) = written(tmp_path, row("ada", half=0, evens=2), manual=manual.replace(",", separator))
+    assert line[3:7] == ["2.5", "2", "4.5", "half"]
+
+
+def test_a_mark_by_hand_makes_up_for_what_was_not_graded(tmp_path: Path):
+    manual = "learner,lab,exercise,points,comment\nada,01_halves,half,1,\nada,01_halves,evens,2,\n"
+    (_, line) = written(tmp_path, row("ada", status="not graded"), manual=manual)
+    assert line[3:6] == ["1", "2", "3"]
+
+
+def test_a_name_copied_from_the_gradebook_is_understood(tmp_path: Path):
+    manual = "learner,lab,exercise,points,comment\n'=B,01_halves,half,1,\n"
+    (_, line) = written(tmp_path, row("=B", half=0, evens=0), manual=manual)
+    assert line[3] == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ada,01_halves,haf,1,", r"manual.csv, line 2: lab '01_halves' has no exercise 'haf'"),
+        ("ada,01_halves,half,two,", r"manual.csv, line 2: 'two' is no number"),
+        ("ada,01_halves,half,,", r"manual.csv, line 2: '' is no number"),
+    ],
+)
+def test_a_wrong_line_by_hand_is_named(tmp_path: Path, line: str, message: str):
+    (tmp_path / "manual.csv").write_text(f"learner,lab,exercise,points,comment\n{line}\n")
+    with pytest.raises(EdgelabError, match=message):
+        gradebook.read_manual(tmp_path, LABS)
+
+
+def test_a_file_for_marks_by_hand_is_there(tmp_path: Path):
+    written(tmp_path, row("ada"))
+    assert (tmp_path / "manual.csv").read_text("utf-8-sig").strip() == "learner,lab,exercise,points,comment"
+
+
+def test_the_order_of_the_rows_does_not_matter(tmp_path: Path):
+    rows = [row("ada", half=1), row("bob", half=2), row("ada", lab="02_thirds", third=7)]
+    written(tmp_path, *rows)
+    first = (tmp_path / "gradebook.csv").read_bytes()
+    written(tmp_path, *reversed(rows))
+    assert (tmp_path / "gradebook.csv").read_bytes() == first

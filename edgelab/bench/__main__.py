@@ -21,7 +21,7 @@ def _topics() -> None:
 def _quantization(
     as_json: Json = None,
     training: Annotated[
-        bool, typer.Option("--training/--no-training", help="Also train for few bits: about half an hour.")
+        bool, typer.Option("--training/--no-training", help="Also train for few bits: about a quarter of an hour.")
     ] = True,
 ) -> None:
     """Measure int8 with and without training, on signs and on Fashion-MNIST."""

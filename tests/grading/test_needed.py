@@ -1,0 +1,59 @@
+"""A graded run leaves out what no graded cell depends on, and nothing else."""
+
+import pytest
+
+from edgelab.course.grade import merge
+from edgelab.course.grade.needed import needed
+from edgelab.course.source import read_source
+
+
+def kept(*cells: str, graded: str = "print(x)") -> str:
+    """Return the letters of the cells that are kept for a graded cell."""
+    sources = dict(zip("abcdef", cells, strict=False)) | {"graded": graded}
+    return "".join(sorted(needed(sources, ["graded"]) - {"graded"}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["x = 1", "y = 2"], "a"),
+        (["import math as x", "import math"], "a"),
+        (["from os import path, sep as x"], "a"),
+        (["import x.y"], "a"),
+        (["def x():\n    return y", "y = 1", "z = 1"], "ab"),
+        (["class x:\n    z = y", "y = 1"], "ab"),
+        (["x = [y for y in z]", "y = 1", "z = []"], "ac"),
+        (["x = 0", "x += y", "y = 1"], "abc"),
+        (["x = {}", "x['k'] = 1", "print(x)"], "ab"),
+        (["x = y = z = 1", "x.attribute = 2"], "ab"),
+        (["for x in range(3):\n    print(x)"], "a"),
+        (["with open('f') as x:\n    pass"], "a"),
+        (["def f():\n    global x\n    x = y", "y = 1"], "ab"),
+        (["(x, y), *z = w", "w = 1"], "ab"),
+        (["if (x := y):\n    pass", "y = 1"], "ab"),
+        (["%matplotlib inline\nx = 1"], "a"),
+        (["y = x", "print(y)"], ""),
+    ],
+)
+def test_a_cell_is_kept_for_the_names_it_gives(cells, expected):
+    assert kept(*cells) == expected
+
+
+def test_a_loop_that_brings_its_own_variable_needs_no_other_cell():
+    assert kept("b = 1", "for b in range(3):\n    c = b", graded="for b in (1, 2):\n    print(b)") == ""
+
+
+def test_a_function_parameter_is_not_a_name_of_the_module():
+    assert kept("bits = 1", graded="def f(bits):\n    return bits") == ""
+
+
+def test_a_slip_of_the_learner_keeps_rather_too_much():
+    assert kept("x = 1", "y = 2", graded="def half(x: return y") == "ab"
+
+
+def test_the_learners_own_code_counts(source):
+    cells = read_source(source)
+    assert "use-half" not in {cell.id for cell in merge.merge(cells, {}, seed=1).cells}
+    assert "use-half" in {cell.id for cell in merge.merge(cells, {}, seed=1, whole=True).cells}
+    with_os = merge.merge(cells, {"half": ["def half(number):\n    return number / len(os.sep + '/')"]}, seed=1)
+    assert "setup" in {cell.id for cell in with_os.cells}

@@ -26,6 +26,7 @@ from edgelab.course import build
 from edgelab.course.grade.merge import merge, solutions
 from edgelab.course.new_lab import new_lab
 from edgelab.course.source import Cell, read_source, solved
+from edgelab.errors import EdgelabError
 
 ALONE = 5  # runs of the notebook alone, of which the median counts
 ASSIGNMENT = "lab"
@@ -131,22 +132,23 @@ def _autograde(course: Path, nbgrader: Path, cells: list[Cell], submissions: int
     _write(home / "source" / ASSIGNMENT, _for_nbgrader(cells, "### BEGIN SOLUTION\n{}\n### END SOLUTION"))
     for number in range(submissions):
         _write(home / "submitted" / f"learner{number:03d}" / ASSIGNMENT, _for_nbgrader(cells, "{}"))
-    environment = {**os.environ, "JUPYTER_PATH": str(home / "jupyter"), "JUPYTER_PREFER_ENV_PATH": "0"}
-    command = [str(nbgrader.absolute())]
-    subprocess.run(
-        [*command, "generate_assignment", ASSIGNMENT, "--create"],
-        cwd=home,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    start = time.perf_counter()
-    done = subprocess.run(
-        [*command, "autograde", ASSIGNMENT, "--create"], cwd=home, env=environment, capture_output=True
-    )
-    seconds = time.perf_counter() - start
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(nbgrader.absolute().parent), os.environ.get("PATH", os.defpath)]),  # for alembic
+        "JUPYTER_PATH": str(home / "jupyter"),
+        "JUPYTER_PREFER_ENV_PATH": "0",
+    }
+    seconds = 0.0
+    for verb in ("generate_assignment", "autograde"):
+        command = [str(nbgrader.absolute()), verb, ASSIGNMENT, "--create"]
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise EdgelabError(f"nbgrader {verb} failed: {done.stderr[-2000:]}")
     graded = len(list((home / "autograded").glob(f"*/{ASSIGNMENT}/*.ipynb")))
-    assert graded == submissions, f"nbgrader has graded {graded}: {done.stderr.decode()[-2000:]}"
+    if graded != submissions:
+        raise EdgelabError(f"nbgrader has graded {graded} of {submissions} submissions.")
     return seconds
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,9 +130,6 @@ def jupyter_arguments(target: Path, lang: str, port: int, *, browser: bool = Tru
 
 def start(arguments: list[str]) -> None:
     """Run JupyterLab until it is stopped."""
-    # jsonschema loads this package, if it is there, to check internationalised addresses, which no schema of Jupyter
-    # holds. Loading it takes 2 s, more than half of the start; to jsonschema, None here means that it is not there.
-    sys.modules.setdefault("rfc3987_syntax", None)
     from jupyterlab.labapp import LabApp  # takes a second to load, which --help should not
 
     LabApp.launch_instance(argv=arguments)

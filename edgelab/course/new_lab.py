@@ -44,6 +44,8 @@ rng = hidden.rng(SEED, "mean")
 hidden.show([mean([rng.uniform(-5, 5) for _ in range(size)]) for size in (1, 2, 10)])
 
 # %% mean-hidden-empty tags=["hidden"] points=1
+from edgelab.course import hidden
+
 hidden.show(mean([]))
 
 # %% [markdown]

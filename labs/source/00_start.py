@@ -129,6 +129,9 @@ latency_guess.reveal(first.p50_ms, start.latency_histogram(first.samples_ms))
 # $$x_i + f\,(x_{i+1} - x_i)$$
 #
 # Write `percentile`. Use Python alone, no numpy: it takes about five lines.
+#
+# (If your course is graded: only what stands in the exercises' own cells is handed on, in every lab. If you need an `import`,
+# write it there.)
 
 
 # %% percentile tags=["exercise"]
@@ -196,19 +199,14 @@ check.stopwatch(stopwatch)
 from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "stopwatch")
-now, durations = [100.0], iter([rng.uniform(0.001, 0.02) for _ in range(60)])
-real_clock = time.perf_counter
+durations = iter([rng.uniform(0.001, 0.02) for _ in range(60)])
 
+with hidden.clock(stopwatch) as now:
 
-def timed_run():
-    now[0] += next(durations)
+    def timed_run():
+        now[0] += next(durations)
 
-
-time.perf_counter = perf_counter = lambda: now[0]
-try:
     hidden.show(stopwatch(timed_run, 5, 20), stopwatch(timed_run, 0, 3), round(now[0], 9), tolerance=1e-6)
-finally:
-    time.perf_counter = perf_counter = real_clock
 
 # %% [markdown]
 # Now watch your two functions at work on the baseline.
@@ -323,8 +321,9 @@ check.verdict(verdict)
 from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "verdict")
-centres = [rng.uniform(0.8, 1.25) for _ in range(40)]
-hidden.show([verdict(centre - 0.02, centre + rng.uniform(0, 0.05), rng.uniform(1.01, 1.1)) for centre in centres])
+for _ in range(60):
+    margin, middle = rng.uniform(1.02, 2), rng.uniform(0.4, 2.2)
+    hidden.show(verdict(middle * rng.uniform(0.9, 1), middle * rng.uniform(1, 1.1), margin))
 
 # %% [markdown]
 # *Inconclusive* is an answer, and often the right one. It does not say that two models are equally fast. It says that this

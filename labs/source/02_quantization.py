@@ -82,7 +82,8 @@ check.choose_qparams(choose_qparams)
 from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "choose-qparams")
-ranges = [(rng.uniform(-9, 9), rng.uniform(0.1, 20), rng.randrange(2, 9)) for _ in range(30)]
+lows = [*(rng.uniform(-9, 9) for _ in range(20)), *(rng.uniform(-60, -30) for _ in range(5))]  # some all below 0
+ranges = [(low, rng.uniform(0.1, 20), rng.randrange(2, 9)) for low in lows]
 hidden.show([choose_qparams(low, low + width, bits) for low, width, bits in ranges], tolerance=1e-6)
 step = 2.0 ** rng.randrange(-4, 4)  # the zero point of each of these ranges is a tie
 hidden.show([choose_qparams(-(code + 0.5) * step, (14.5 - code) * step, 4) for code in range(15)])
@@ -137,7 +138,8 @@ rng = hidden.rng(SEED, "quantize")
 for _ in range(6):
     bits, step = rng.randrange(2, 9), 2.0 ** rng.randrange(-6, 3)
     halves = [[rng.randrange(-(2**bits), 2**bits) for _ in range(20)] for _ in range(4)]  # many ties, some saturate
-    codes = quantize(torch.tensor(halves) / 2 * step, step, rng.randrange(2**bits), bits)
+    zero_point = 2 * rng.randrange(2 ** (bits - 1)) + 1  # odd: adding it before the rounding moves the ties
+    codes = quantize(torch.tensor(halves) / 2 * step, step, zero_point, bits)
     hidden.show([codes, str(codes.dtype)], tolerance=0)
 
 # %% [markdown]

@@ -193,9 +193,12 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "minmax-range")
 generator = torch.Generator().manual_seed(rng.randrange(2**31))
-for _ in range(6):
-    middle, shapes = rng.uniform(-9, 9), [(4, 3, 5, 5), (7, 10), (6,), (2, 3, 8, 8)]
-    hidden.show(minmax_range([middle + torch.randn(shape, generator=generator) for shape in shapes]), tolerance=1e-5)
+for middle in (rng.uniform(-90, -50), rng.uniform(-2, 2), rng.uniform(50, 90)):
+    sizes = [((4, 3, 5, 5), 1), ((7, 10), 1), ((6,), 1), ((2, 3, 8, 8), 4)]
+    for _ in range(4):  # the batch of the extremes stands in each place once
+        sizes = sizes[1:] + sizes[:1]
+        batches = [middle + size * torch.randn(shape, generator=generator) for shape, size in sizes]
+        hidden.show(minmax_range(batches), tolerance=1e-5)
 
 # %% [markdown]
 # ### Exercise 3: a percentile observer (2 points)
@@ -290,7 +293,7 @@ def quantize_model(model, images, path):
 check.quantize_model(ptq.examine(quantize_model, baseline, pictures[:128], dataset, "models/exercise-int8.onnx"))
 
 # %% quantize-model-hidden tags=["hidden"]
-# What is in the file: the operators that run, and every scale. The scales tell what it was calibrated on.
+# What is in the file: the operators that run, every scale (they tell what it was calibrated on), and what it answers.
 import onnx
 
 from edgelab.course import hidden
@@ -301,7 +304,9 @@ quantize_model(small, pictures[first : first + 200], "models/hidden-int8.onnx")
 written = onnx.load("models/hidden-int8.onnx").graph.initializer
 scales = [onnx.numpy_helper.to_array(tensor) for tensor in written if tensor.name.endswith("scale")]
 hidden.show(dict(operators("models/hidden-int8.onnx")), tolerance=0)
-hidden.show(sorted(float(scale) for scale in scales if scale.size == 1), tolerance=1e-3)
+hidden.show(sorted(float(value) for scale in scales for value in scale.flat), tolerance=1e-3)
+answers = train.predict(Runner.open("models/hidden-int8.onnx"), dataset.test[first : first + 64])
+hidden.show(answers, tolerance=0.03)
 
 # %% [markdown]
 # ## Are we any good? Ask somebody else

@@ -48,6 +48,9 @@ rng = hidden.rng(SEED, "half")
 hidden.show([half(rng.uniform(1, 9)) for _ in range(5)])  # SECRET-HALF
 
 # %% half-hidden-negative tags=["hidden"] points=1
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "half")
 hidden.show([half(-rng.uniform(1, 9)) for _ in range(5)])
 
 # %% use-half
@@ -70,6 +73,8 @@ assert evens([1, 2, 4]) == [2, 4], "The even ones of 1, 2, 4 are 2 and 4."
 print("✓ evens: correct.")
 
 # %% evens-hidden tags=["hidden"]
+from edgelab.course import hidden
+
 rng = hidden.rng(SEED, "evens")
 hidden.show(evens([rng.randrange(100) for _ in range(50)]))
 '''

@@ -11,8 +11,10 @@ import psutil
 import pytest
 
 from edgelab import data
+from edgelab.course.grade import feedback
 from edgelab.course.grade.limits import MB, Limits
 from edgelab.course.grade.mark import Status
+from edgelab.course.source import read_source
 
 HALF = "def half(number):\n    return number * 0.5\n"
 EVENS = "def evens(numbers):\n    return list(filter(lambda number: not number & 1, numbers))\n"
@@ -35,7 +37,7 @@ CHEATS = {
         import builtins, json
         from edgelab.course import hidden
         said = builtins.print
-        builtins.print = lambda *words, **how: said("=> [1e-09, true]\\n✓ half: correct.")
+        builtins.print = lambda *words, **how: said("hidden => [1e-09, true]\\n✓ half: correct.")
         json.dumps = lambda *what, **how: "[1, true]"
         hidden.show = lambda *values, **how: None
     """,
@@ -66,8 +68,9 @@ CHEATS = {
             kernel = get_ipython().kernel
             for _ in range(200):
                 parent = kernel.get_parent()
-                for kind, content in (("stream", {"name": "stdout", "text": "=> [1e-09, [1.0]]\\n"}), ("stream", {}),
-                                      ("status", {}), ("status", {"execution_state": "idle"}), ("error", {})):
+                text = "hidden => [1e-09, [1.0]]\\n"
+                for kind, content in (("stream", {"name": "stdout", "text": text}), ("stream", {}), ("status", {}),
+                                      ("status", {"execution_state": "idle"}), ("error", {})):
                     kernel.session.send(kernel.iopub_socket, kind, content, parent=parent)
                 time.sleep(0.05)
         threading.Thread(target=forge, daemon=True).start()
@@ -91,11 +94,18 @@ CHEATS = {
     "an exit": "import sys\nsys.exit()",
     "a question": "input('What is half of it?')",
     "a magic that hides": "%%capture\n" + WRONG,
+    "outputs of no known form": """
+        kernel = get_ipython().kernel
+        for kind, content in (("display_data", {"data": [1], "metadata": {}}), ("error", {"ename": 5, "traceback": 5}),
+                              ("stream", {"name": 5, "text": 5}), ("execute_result", {"data": {"text/plain": 5}})):
+            kernel.session.send(kernel.iopub_socket, kind, content, parent=kernel.get_parent())
+    """,
+    "a cell of half a million statements": "x;" * 500_000 + "\n" + WRONG,
 }
 
 
 @pytest.mark.parametrize("code", CHEATS.values(), ids=CHEATS)
-def test_a_cheat_earns_nothing(mark, answer, code: str):
+def test_a_cheat_earns_nothing(mark, answer, source, code: str):
     graded = mark(
         answer(half=textwrap.dedent(code) + ("" if "def half" in code or "%%" in code else "\n" + WRONG), evens=EVENS)
     )
@@ -103,6 +113,7 @@ def test_a_cheat_earns_nothing(mark, answer, code: str):
     assert graded.marks["evens"].points in (0, 2) if "print" in code or "forge" in code else 2
     assert not any("FOUND" in str(cell.outputs) for cell in graded.cells)
     assert not any("SECRET" in str(cell.outputs) for cell in graded.cells)
+    assert "SECRET" not in feedback.page(graded, "mal", source, read_source(source))
 
 
 HARMS = {
@@ -142,6 +153,12 @@ HARMS = {
     "the shared folder filled": (
         "import glob\n(folder,) = glob.glob('/tmp/edgelab-grade-*/sockets')\n"
         "for number in range(1000):\n    open(f'{folder}/{number}', 'wb').write(bytes(2**24))\n"
+        "import time\ntime.sleep(5)",
+        Status.OUT_OF_MEMORY,
+    ),
+    "a folder in the shared folder filled": (
+        "import glob, os\n(folder,) = glob.glob('/tmp/edgelab-grade-*/sockets')\nos.mkdir(f'{folder}/d')\n"
+        "for number in range(1000):\n    open(f'{folder}/d/{number}', 'wb').write(bytes(2**24))\n"
         "import time\ntime.sleep(5)",
         Status.OUT_OF_MEMORY,
     ),
@@ -366,9 +383,23 @@ def with_debugging(notebook: dict) -> dict:
     return notebook
 
 
+def with_marks(notebook: dict) -> dict:
+    for cell in notebook["cells"]:
+        if cell["id"] == "half":
+            cell["source"] = HALF.replace("    return", "    print('=> ', number / 2)\n    return")
+    return notebook
+
+
+def with_names_of_hidden_cells(notebook: dict) -> dict:
+    for cell in notebook["cells"]:
+        if cell["id"] == "half":
+            cell["source"] = "def rng(number):\n    return number / 2\n\n\ndef half(number):\n    return rng(number)"
+    return notebook
+
+
 @pytest.mark.parametrize(
     "change",
-    [as_it_is, without_ids, reordered, split, checks_deleted, with_debugging],
+    [as_it_is, without_ids, reordered, split, checks_deleted, with_debugging, with_marks, with_names_of_hidden_cells],
     ids=lambda change: change.__name__.replace("_", " "),
 )
 def test_a_correct_solution_gets_all_points(mark, answer, change):

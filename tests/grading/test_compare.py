@@ -12,7 +12,7 @@ from edgelab.course.grade.compare import agrees
 
 
 def shown(*values, tolerance: float = 1e-9) -> str:
-    return "".join(f"\n=> {json.dumps([tolerance, hidden.as_json(value)])}\n" for value in values)
+    return "".join(f"\n{hidden.MARK}{json.dumps([tolerance, hidden.as_json(value)])}\n" for value in values)
 
 
 SAME = {
@@ -65,13 +65,13 @@ def test_what_else_is_printed_does_not_count():
     "text",
     [
         "",
-        "=> ",
-        "=> [",
-        "=> 1",
-        "=> [1e-9]",
-        "=> [1e-9, 1, 1]",
-        "=> " + "[" * 10_000,
-        "=> [1e-9, " + "9" * 10_000 + "]",
+        "hidden => ",
+        "hidden => [",
+        "hidden => 1",
+        "hidden => [1e-9]",
+        "hidden => [1e-9, 1, 1]",
+        "hidden => " + "[" * 10_000,
+        "hidden => [1e-9, " + "9" * 10_000 + "]",
     ],
     ids=lambda text: text[:12] or "nothing",
 )

@@ -25,7 +25,7 @@ PATCHED = """
 import builtins, json
 from edgelab.course import hidden
 said = builtins.print
-builtins.print = lambda *words, **how: said("=> [1e-09, true]")
+builtins.print = lambda *words, **how: said("hidden => [1e-09, true]")
 json.dumps = lambda *what, **how: "[1, true]"
 hidden.show = lambda *values, **how: None
 """

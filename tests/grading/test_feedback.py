@@ -49,7 +49,7 @@ def page(graded, source) -> str:
 def test_nothing_of_the_hidden_cells_is_in_it(page: str):
     text = html.unescape(re.sub("<[^>]*>", "", page))
     assert "HEARD" in text
-    for secret in ("SECRET", "rng", "hidden.show", "SEED", "=> ["):
+    for secret in ("SECRET", "rng", "hidden.show", "SEED", "hidden => ["):
         assert secret not in text
 
 

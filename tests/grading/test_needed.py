@@ -47,8 +47,21 @@ def test_a_function_parameter_is_not_a_name_of_the_module():
     assert kept("bits = 1", graded="def f(bits):\n    return bits") == ""
 
 
-def test_a_slip_of_the_learner_keeps_rather_too_much():
-    assert kept("x = 1", "y = 2", graded="def half(x: return y") == "ab"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def half(x: return y",
+        "try:\n    import missing as y\nexcept ImportError:\n    x = y",
+        "for y in y:\n    print(x)",
+        "class C:\n    y = y + x",
+        "eval('x' + str(y))",
+        "x;y;" * 500_000,
+    ],
+    ids=["a slip", "a condition", "a loop over itself", "a class", "eval", "a megabyte"],
+)
+def test_every_word_of_a_learner_counts(code):
+    cells = {"a": "x = 1", "b": "y = 2", "c": "z = 3", "half": code}
+    assert needed(cells, ["half"], learners=["half"]) == {"a", "b", "half"}
 
 
 def test_the_learners_own_code_counts(source):

@@ -16,7 +16,8 @@ def agrees(expected: str, got: str) -> bool:
     Lines of `hidden.show` are compared by value, and all other text is left aside. Where the reference printed no such
     line, the two texts must be equal, but for white space at the end.
 
-    >>> agrees("=> [0.01, 2.0]", "debugging\n=> [0.9, 2.001]"), agrees("=> [0.01, 2.0]", "=> [0.9, 2.1]")
+    >>> expected = "hidden => [0.01, 2.0]"
+    >>> agrees(expected, "debugging\nhidden => [0.9, 2.001]"), agrees(expected, "hidden => [0.9, 2.1]")
     (True, False)
     """
     wanted = _shown(expected)

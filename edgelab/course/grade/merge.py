@@ -79,8 +79,12 @@ def merge(
             nodes.append(node)
     if not whole:
         graded = [node.id for node in nodes if node.metadata.edgelab.role]
-        kept = needed({node.id: node.source for node in nodes}, graded) | {SEED_CELL}
+        learners = [node.id for node in nodes if node.metadata.edgelab.role == "exercise"]
+        kept = needed({node.id: node.source for node in nodes}, graded, learners) | {SEED_CELL}
         nodes = [node for node in nodes if node.id in kept]
+    for node in nodes:
+        if node.metadata.edgelab.role == "hidden":  # its own names would take the place of the learner's
+            node.source = f"exec(compile({node.source!r}, {node.id!r}, 'exec'), dict(globals()))"
     return nbformat.from_dict(new_notebook(cells=nodes))
 
 

@@ -8,18 +8,20 @@ write a file that another one reads): the reference is run both ways, and a lab 
 import ast
 import re
 import symtable
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _WORD = re.compile(r"[^\W\d]\w*")
 
 
-def needed(cells: Mapping[str, str], graded: Iterable[str]) -> set[str]:
+def needed(cells: Mapping[str, str], graded: Iterable[str], learners: Collection[str] = ()) -> set[str]:
     """Return the ids of the `graded` cells and of all that they depend on; `cells` are the sources by id.
+
+    The code of `learners` is not parsed: every word in it counts as a name that it uses.
 
     >>> sorted(needed({"a": "x = 1", "b": "y = x", "c": "z = 3", "check": "print(y)"}, ["check"]))
     ['a', 'b', 'check']
     """
-    names = {name: _names(source) for name, source in cells.items()}
+    names = {name: _words(source) if name in learners else _names(source) for name, source in cells.items()}
     kept: set[str] = set()
     new = set(graded)
     while new:
@@ -38,9 +40,14 @@ def _names(source: str) -> tuple[set[str], set[str]]:
             table = symtable.symtable(ast.unparse(statement), "cell", "exec")
             uses |= {*_read(table), *_changed(statement)} - gives - set(_loop_variables(statement))
             gives |= {*_written(table), *_changed(statement)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a magic, or a learner's slip: rather too much
-        gives = uses = set(_WORD.findall(source))
+    except SyntaxError:  # a magic
+        return _words(source)
     return gives, uses
+
+
+def _words(source: str) -> tuple[set[str], set[str]]:
+    words = set(_WORD.findall(source))
+    return words, words
 
 
 def _read(table: symtable.SymbolTable) -> Iterator[str]:

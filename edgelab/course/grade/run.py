@@ -140,7 +140,7 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
     """Return what the run was killed for, if it was, and the end of pytest's own output."""
     (folder / "work").mkdir()
     command = [sys.executable, "-I", "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"]
-    command += ["-p", "no:cacheprovider", "-p", "nbval.plugin", "-p", "edgelab.course.grade.plugin"]
+    command += ["-p", "no:cacheprovider", "-p", "edgelab.course.grade.plugin", "-p", "nbval.plugin"]
     command += ["-q", "--no-header", "--tb=no", "--capture=no", "--nbval-kernel-name", "edgelab"]
     command += ["--grade-report", str(folder / "report.jsonl"), "--grade-max-output", str(limits.output)]
     environment = {
@@ -224,11 +224,13 @@ def _proportional(process: psutil.Process) -> int:
 
 
 def _folder_bytes(folder: Path) -> int:
-    try:
-        with os.scandir(folder) as entries:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
-    except OSError:
-        return 0
+    """Return what lies under a folder, with something for each file: an empty one takes room, too."""
+    total = 0
+    for here, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(OSError):
+                total += 4096 + os.lstat(os.path.join(here, name)).st_size
+    return total
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -257,5 +259,23 @@ def _result(report: Path, killed: str, log: str, seconds: float) -> Run:
         raise InfrastructureError(f"the kernel did not start: {log}")
     if not killed and not any("finished" in line for line in lines):
         raise InfrastructureError(f"pytest stopped: {log}")
-    cells = tuple(CellRun(**line) for line in lines if "id" in line)
+    cells = tuple(CellRun(**{**line, "outputs": _plain(line["outputs"])}) for line in lines if "id" in line)
     return Run(cells, killed, seconds)
+
+
+def _plain(outputs: list) -> list[dict]:
+    """Return outputs as the notebook format has them: a kernel can send anything in the place of a text."""
+    kept = []
+    for output in outputs:
+        kind = output.get("output_type")
+        if kind == "stream":
+            kept.append({"output_type": kind, "name": str(output.get("name")), "text": str(output.get("text"))})
+        elif kind == "error":
+            lines = output.get("traceback")
+            texts = {name: str(output.get(name)) for name in ("ename", "evalue")}
+            kept.append(
+                {"output_type": kind, **texts, "traceback": [*map(str, lines)] if isinstance(lines, list) else []}
+            )
+        elif isinstance(data := output.get("data"), dict):
+            kept.append({"output_type": kind, "data": {str(name): value for name, value in data.items()}})
+    return kept

@@ -33,15 +33,18 @@ def _quantization(
 @app.command("grading")
 def _grading(
     as_json: Json = None,
-    submissions: Annotated[int, typer.Option(min=1, help="How many copies of the solution to grade.")] = 30,
+    submissions: Annotated[int, typer.Option(min=1, help="How many copies of the solution to grade.")] = 50,
     nbgrader: Annotated[
         Path | None, typer.Option(metavar="COMMAND", help="Also time this nbgrader: bin/nbgrader of its environment.")
+    ] = None,
+    lab: Annotated[
+        Path | None, typer.Option(metavar="SOURCE", help="Of this lab, as labs/source/01_edge_budget.py.")
     ] = None,
 ) -> None:
     """Measure what grading costs: Linux with bubblewrap and the grading tools."""
     from edgelab.bench import grading
 
-    report(grading.claims(submissions=submissions, nbgrader=nbgrader), as_json)
+    report(grading.claims(submissions=submissions, nbgrader=nbgrader, lab=lab), as_json)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What grading costs: over running the notebooks alone, beside nbgrader, with a second worker, and in memory.
 
-The notebook is the small lab of `edgelab new-lab`, so that what is measured is the grader and not the lab. Times are
-of whole commands, from their start to their end; the reference has been prepared before.
+By default the notebook is the small lab of `edgelab new-lab`, so that what is measured is the grader and not the lab.
+Times are of whole commands, from their start to their end; the reference has been prepared before.
 """
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,12 +33,17 @@ ALONE = 5  # runs of the notebook alone, of which the median counts
 ASSIGNMENT = "lab"
 
 
-def claims(*, submissions: int, nbgrader: Path | None) -> Iterator[Claim]:
-    """Yield the figures for so many copies of the solution; `nbgrader` is its command, from whichever environment."""
+def claims(*, submissions: int, nbgrader: Path | None, lab: Path | None) -> Iterator[Claim]:
+    """Yield the figures for so many copies of a lab's solution.
+
+    `lab` is its source; `nbgrader` is nbgrader's command, from whichever environment.
+    """
     with tempfile.TemporaryDirectory(prefix="edgelab-bench-") as folder:
         course = Path(folder)
         source = new_lab("bench", course / "labs")
-        build.build(course / "labs")
+        if lab is not None:
+            source = Path(shutil.move(source, source.with_name(lab.name)))
+            shutil.copy(lab, source)
         _hand_in(course, source, submissions)
         with _one_core():
             alone = statistics.median(_seconds_alone(read_source(source)) for _ in range(ALONE))
@@ -59,13 +65,12 @@ def claims(*, submissions: int, nbgrader: Path | None) -> Iterator[Claim]:
 
 def _hand_in(course: Path, source: Path, submissions: int) -> None:
     """Write the solution as so many learners would hand it in, and one of them into a folder of its own."""
-    notebook = json.loads((course / "labs" / f"{source.stem}.ipynb").read_text())
-    code = solutions(read_source(source))
-    for cell in notebook["cells"]:
-        cell["source"] = code.get(cell["id"], [cell["source"]])[0]
+    notebook, code = build.learner(source), solutions(read_source(source))
+    for cell in notebook.cells:
+        cell.source = code.get(cell.id, [cell.source])[0]
     for path in [course / "first" / "first", *(course / "all" / f"learner-{n:03d}" for n in range(submissions))]:
         path.mkdir(parents=True)
-        (path / f"{source.stem}.ipynb").write_text(json.dumps(notebook))
+        (path / f"{source.stem}.ipynb").write_bytes(build.as_bytes(notebook))
 
 
 @contextmanager

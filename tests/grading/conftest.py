@@ -26,7 +26,7 @@ from pathlib import Path
 # %% [markdown]
 # ### Exercise 1: halves (3 points)
 #
-# Write `half`: half of a number.
+# Write `half`: half of a number, $n/2$.
 
 
 # %% half tags=["exercise"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
+from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
@@ -55,6 +56,16 @@ table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ddd; padding
 </body>
 </html>
 """
+
+
+class _Renderer(IPythonRenderer):
+    """The course's prose as HTML, its formulas as MathML, which browsers draw without a script."""
+
+    def inline_math(self, body: str) -> str:
+        return convert(body.replace(r"\_", "_"))
+
+    def block_math(self, body: str) -> str:
+        return convert(body.replace(r"\_", "_"), display="block")
 
 
 def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> str:
@@ -124,7 +135,7 @@ def _rendered(exercise: str, graded: Graded, cells: Sequence[Cell], prose: Mappi
         if cell.metadata.edgelab.exercise == exercise and cell.metadata.edgelab.role in ("exercise", "check"):
             run = runs.get(cell.id)
             nodes.append(new_code_cell(cell.source[:MAX_TEXT], outputs=_outputs(run) if run else []))
-    renderer = IPythonRenderer(escape=False, exclude_anchor_links=True)
+    renderer = _Renderer(escape=False, exclude_anchor_links=True)
     return MarkdownWithMath(renderer=renderer).render(_last_section(prose.get(text, text))) + _html(nodes)
 
 

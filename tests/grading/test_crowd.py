@@ -83,7 +83,7 @@ def course(tmp_path_factory, labs: Path) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(course: Path) -> str:
     """Return the gradebook of a grading by two workers that nothing disturbs."""
-    grading(course, "undisturbed", "2").communicate()
+    finish(grading(course, "undisturbed", "2"))
     return gradebook(course / "undisturbed")
 
 
@@ -91,6 +91,13 @@ def grading(course: Path, out: str, who: str) -> subprocess.Popen:
     """Start a grading by so many workers, or by the cluster at an address."""
     command = [sys.executable, "grade.py", out, who]
     return subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    with process:
+        output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return output
 
 
 def gradebook(folder: Path) -> str:
@@ -113,12 +120,10 @@ def test_every_submission_ends_in_the_right_row(course: Path, undisturbed: str):
 
 
 def test_killed_halfway_and_started_again_with_one_worker_it_ends_the_same(course: Path, undisturbed: str):
-    process = grading(course, "killed", "1")
-    wait_for_rows(process, course / "killed" / "results.jsonl", COUNT // 2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    output, _ = grading(course, "killed", "1").communicate()
-    assert "already graded and unchanged" in output
+    with grading(course, "killed", "1") as process:
+        wait_for_rows(process, course / "killed" / "results.jsonl", COUNT // 2)
+        process.send_signal(signal.SIGKILL)
+    assert "already graded and unchanged" in finish(grading(course, "killed", "1"))
     assert gradebook(course / "killed") == undisturbed
 
 
@@ -129,6 +134,5 @@ def test_a_cluster_that_loses_a_worker_ends_the_same(course: Path, undisturbed: 
         process = grading(course, "cluster", cluster.scheduler_address)
         wait_for_rows(process, course / "cluster" / "results.jsonl", COUNT // 4)
         os.kill(next(iter(cluster.workers.values())).process.process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-    assert process.returncode == 0, output
+        finish(process)
     assert gradebook(course / "cluster") == undisturbed

@@ -104,6 +104,13 @@ def test_formulas_are_drawn(page: str):
     assert "<math" in page and "$n/2$" not in page
 
 
+def test_code_that_took_python_down_is_shown(mark, answer, source):
+    graded = mark(answer(half="import os\nos._exit(0)", evens=EVENS))
+    text = html.unescape(re.sub("<[^>]*>", "", feedback.page(graded, "ada", source, read_source(source))))
+    assert "os._exit(0)" in text
+    assert "NotImplementedError" not in text
+
+
 def test_names_become_folders():
     names = ["ada", "Ada", "ADA", "a/b", "a_b", "..", "", "=A(1)", "a" * 300, "a" * 301, "Ñ", "con\x00"]
     folders = [feedback.file_name(name, "") for name in names]

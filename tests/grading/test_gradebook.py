@@ -12,10 +12,12 @@ from edgelab.errors import EdgelabError
 LABS = {"01_halves": {"half": 3, "evens": 2}, "02_thirds": {"third": 10}}
 
 
-def row(learner: str, lab: str = "01_halves", user: str = "", status: str = "graded", **points: int) -> dict:
+def row(
+    learner: str, lab: str = "01_halves", user: str = "", platform: str = "", status: str = "graded", **points: int
+) -> dict:
     exercises = {name: {"points": value, "possible": 3, "verdict": "", "error": ""} for name, value in points.items()}
     known = {"learner": learner, "user": user, "lab": lab, "file": "x.ipynb", "status": status, "exercises": exercises}
-    return known | {"reference": "abc", "grader": "edgelab 1.2.3"}
+    return known | {"platform": platform, "reference": "abc", "grader": "edgelab 1.2.3"}
 
 
 def written(folder: Path, *rows: dict, name: str = "gradebook.csv", manual: str = "") -> list[list[str]]:
@@ -76,7 +78,9 @@ def test_a_name_is_intact_and_harmless(tmp_path: Path, name: str, cell: str, fil
 
 def test_canvas_reads_it(tmp_path: Path):
     # lib/gradebook_importer.rb: Student and ID first, both SIS columns together, Section, then assignments.
-    lines = written(tmp_path, row("lovelaceada", user="417", half=3, evens=2), row("bob"), name="canvas.csv")
+    lines = written(
+        tmp_path, row("lovelaceada", user="417", platform="canvas", half=3, evens=2), row("bob"), name="canvas.csv"
+    )
     assert lines[0] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "01_halves", "02_thirds"]
     assert lines[1][0].strip() == "Points Possible"
     assert lines[1][5:] == ["5", "10"]
@@ -92,7 +96,9 @@ def test_moodle_reads_it(tmp_path: Path):
 
 def test_moodle_reads_its_own_worksheet(tmp_path: Path):
     # mod/assign/feedback/offline/importgradeslib.php: "Participant " and the number, Grade, Last modified (grade).
-    lines = written(tmp_path, row("Ada Lovelace", user="417", half=3, evens=1), name="moodle-01_halves.csv")
+    lines = written(
+        tmp_path, row("Ada Lovelace", user="417", platform="moodle", half=3, evens=1), name="moodle-01_halves.csv"
+    )
     assert dict(zip(*lines, strict=True)) == {
         "Identifier": "Participant 417",
         "Full name": "Ada Lovelace",
@@ -103,9 +109,11 @@ def test_moodle_reads_its_own_worksheet(tmp_path: Path):
     }
 
 
-def test_no_worksheet_without_moodles_numbers(tmp_path: Path):
-    written(tmp_path, row("ada", half=3))
+def test_a_platforms_number_is_for_that_platform_alone(tmp_path: Path):
+    written(tmp_path, row("ada", half=3), row("lovelaceada", user="417", platform="canvas", half=3))
     assert not list(tmp_path.glob("moodle-*.csv"))
+    lines = written(tmp_path, row("Ada Lovelace", user="417", platform="moodle", half=3), name="canvas.csv")
+    assert lines[2][:2] == ["Ada Lovelace", ""]
 
 
 @pytest.mark.parametrize("status", ["crashed", "timed out", "unreadable", "missing exercise"])
@@ -131,7 +139,7 @@ def test_an_unknown_file_is_named(tmp_path: Path):
 def test_marks_by_hand_stand(tmp_path: Path, separator: str):
     manual = "\ufefflearner,lab,exercise,points,comment\nada,01_halves,half,2.5,a good idea\n,,,,\n"
     (_, line) = written(tmp_path, row("ada", half=0, evens=2), manual=manual.replace(",", separator))
-    assert line[3:7] == ["2.5", "2", "4.5", "half"]
+    assert line[3:7] == ["2.5", "2", "4.5", "half (a good idea)"]
 
 
 def test_a_mark_by_hand_makes_up_for_what_was_not_graded(tmp_path: Path):

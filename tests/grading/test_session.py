@@ -79,11 +79,11 @@ def test_everyone_ends_in_a_row_and_nothing_is_done_twice(grade, course: Path):
     (course / "out" / "manual.csv").write_text("learner,lab,exercise,points,comment\nmal,01_halves,half,2,told me\n")
     assert "1 submission to grade, 5 already" in grade().output
     assert totals(course / "out")["eve"] == 5
-    assert "mal,,unreadable,2,0,2,half," in gradebook(course / "out")
+    assert "mal,,unreadable,2,0,2,half (told me)," in gradebook(course / "out")
     source = course / "labs" / "source" / "01_halves.py"
     source.write_text(source.read_text().replace('"half-check" points=2', "").replace("points=2", "points=4", 1))
     assert "6 submissions to grade." in grade().output
-    assert "mal,,unreadable,2,0,2,half," in gradebook(course / "out")
+    assert "mal,,unreadable,2,0,2,half (told me)," in gradebook(course / "out")
     assert totals(course / "out")["ada"] == 7
 
 

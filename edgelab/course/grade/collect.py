@@ -42,6 +42,7 @@ class Submission:
         lab: as the file's name says; empty where it does not.
         root: the folder or zip in which it lies, at `name`.
         problem: why it cannot be read, where that is known without opening it.
+        platform: "moodle" or "canvas", whose number `user` is.
     """
 
     learner: str
@@ -50,6 +51,7 @@ class Submission:
     root: Path
     name: str
     problem: str = ""
+    platform: str = ""
 
     def read(self) -> bytes:
         """Return the file's content.
@@ -105,16 +107,18 @@ def _common_folder(names: list[str]) -> str:
 def _submission(root: Path, name: str, path: str, problem: str) -> Submission:
     """Tell whose file it is from its path: from the outermost folder, or from the name that a platform made up."""
     first, *rest = PurePosixPath(path).parts
+    platform = ""
     if match := _MOODLE.fullmatch(first):
-        learner, user, file = match["name"], match["user"], rest[-1] if rest else match["file"]
+        platform, learner, user = "moodle", match["name"], match["user"]
+        file = rest[-1] if rest else match["file"]
     elif rest:
         learner, user, file = first, "", rest[-1]
     elif match := _CANVAS.fullmatch(first):
-        learner, user, file = match["name"], match["user"], match["file"]
+        platform, learner, user, file = "canvas", match["name"], match["user"], match["file"]
     else:
         learner, user, file = PurePosixPath(first).stem, "", first
     learner = learner.encode("utf-8", "replace").decode()
-    return Submission(learner, user, lab_of(file), root, name, problem)
+    return Submission(learner, user, lab_of(file), root, name, problem, platform)
 
 
 def _in_folder(root: Path) -> Iterator[tuple[str, str]]:

@@ -81,6 +81,12 @@ def grade(
         possible = {name: points(read_source(source)) for name, source in sources.items() if name in names}
         manual = gradebook.read_manual(out, possible)
         _say(left)
+        _say_unmatched(
+            out,
+            manual,
+            {(row["learner"], row["lab"]) for row in [*results.rows.values(), *left.known]}
+            | {(job.submission.learner, job.reference.lab) for job in left.jobs},
+        )
         try:
             with _progress(len(left.jobs)) as advance:
                 session.carry_out(left.jobs, results, workers, advance)
@@ -119,6 +125,14 @@ def _say(left: session.Plan) -> None:
     if left.kept:
         text += ", " + _("%(kept)d already graded and unchanged") % {"kept": left.kept}
     print(f"{text}.", flush=True)
+
+
+def _say_unmatched(out: Path, manual: gradebook.Manual, handed_in: set[tuple[str, str]]) -> None:
+    """Name the marks made by hand that count for nobody: a name is misspelt, most likely."""
+    for learner, lab, _exercise in manual:
+        if (learner, lab) not in handed_in:
+            where = {"path": out / gradebook.MANUAL, "learner": learner, "lab": lab}
+            print(_("%(path)s has a mark for %(learner)r in %(lab)r, and nothing like that was handed in.") % where)
 
 
 def _say_statuses(results: Results) -> None:

@@ -87,7 +87,7 @@ def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> s
         body.append(f"<h2>{html.escape(heading % words)}</h2>")
         state = "correct" if mark.verdict == "correct" else ""
         body.append(f'<p class="verdict {state}">{html.escape(_verdict(mark, _))}</p>')
-        body.append(_rendered(exercise, graded, cells, prose))
+        body.append(_rendered(exercise, graded, cells, prose, with_cells=mark.verdict != "missing"))
     return _PAGE.format(lang=graded.lang, title=html.escape(f"{title}: {learner}"), body="\n".join(body))
 
 
@@ -125,13 +125,15 @@ def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
     }[mark.verdict]
 
 
-def _rendered(exercise: str, graded: Graded, cells: Sequence[Cell], prose: Mapping[str, str]) -> str:
+def _rendered(
+    exercise: str, graded: Graded, cells: Sequence[Cell], prose: Mapping[str, str], *, with_cells: bool
+) -> str:
     """Return the exercise's text, the learner's code and what it and the check put out, as HTML."""
     place = next(place for place, cell in enumerate(cells) if cell.role == "exercise" and cell.name == exercise)
     text = cells[place - 1].source if place and cells[place - 1].kind == "markdown" else ""
-    nodes = []
+    nodes = [new_code_cell(part[:MAX_TEXT]) for part in graded.left_out.get(exercise, ())]
     runs = {cell.id: cell for cell in graded.cells}
-    for cell in graded.notebook.cells:
+    for cell in graded.notebook.cells if with_cells and not nodes else ():
         if cell.metadata.edgelab.exercise == exercise and cell.metadata.edgelab.role in ("exercise", "check"):
             run = runs.get(cell.id)
             nodes.append(new_code_cell(cell.source[:MAX_TEXT], outputs=_outputs(run) if run else []))

@@ -112,10 +112,14 @@ def _for_people(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Seque
         line: list = [learner, user]
         for lab, possible in labs.items():
             row = found.get(lab)
-            by_hand = [name for name in possible if (learner, lab, name) in manual]
+            by_hand = [
+                f"{name} ({mark.comment})" if mark.comment else name
+                for name in possible
+                if (mark := manual.get((learner, lab, name)))
+            ]
             points = [exercise_points(row, name, manual) if row else None for name in possible]
             line += [row["status"] if row else "not handed in", *points, total(row, possible, manual)]
-            line += [" ".join(by_hand), row["reference"] if row else ""]
+            line += ["; ".join(by_hand), row["reference"] if row else ""]
         others = [f"{row['file']}: {row['status']}" for lab, row in found.items() if lab not in labs]
         yield [*line, "; ".join(others), " ".join(sorted({row["grader"] for row in found.values()}))]
 
@@ -125,7 +129,8 @@ def _for_canvas(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Seque
     yield ["    Points Possible", "", "", "", "", *(sum(possible.values()) for possible in labs.values())]
     for (learner, user), found in learners.items():
         totals = [total(found.get(lab), possible, manual) for lab, possible in labs.items()]
-        yield [learner, user, "", "" if user else learner, "", *totals]
+        number = user if _platform(found) == "canvas" else ""
+        yield [learner, number, "", "" if user else learner, "", *totals]
 
 
 def _for_moodle(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Sequence]:
@@ -143,9 +148,14 @@ def _moodle_worksheet(learners: Mapping, labs: Labs, lab: str, manual: Manual) -
     yield ["Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (grade)", "Feedback comments"]
     for (learner, user), found in learners.items():
         points = total(found.get(lab), labs[lab], manual)
-        if user and points is not None:
+        if _platform(found) == "moodle" and points is not None:
             identifier = f"Participant {user}"
             yield [identifier, learner, points, sum(labs[lab].values()), "-", _comment(found[lab])]
+
+
+def _platform(rows: Mapping[str, dict]) -> str:
+    """Return where a learner's files came from; empty where they tell nothing."""
+    return next(iter(rows.values()))["platform"]
 
 
 def _comment(row: dict | None) -> str:

@@ -50,7 +50,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Graded:
-    """A submission's marks by exercise, and the cells that a learner may see again: those run before any hidden one."""
+    """A submission's marks by exercise, and the cells that a learner may see again: those run before any hidden one.
+
+    `left_out` is the code, by exercise, that took the kernel down: the notebook that was marked ran without it.
+    """
 
     status: Status
     marks: Mapping[str, Mark]
@@ -58,6 +61,7 @@ class Graded:
     notebook: NotebookNode
     lang: str
     runs: int
+    left_out: Mapping[str, list[str]]
 
 
 _STATUS = {
@@ -112,7 +116,7 @@ def grade(submission: Submission, reference: Reference, limits: Limits, dataset:
         for exercise, possible in points(reference.cells).items()
     }
     shown = [cell for cell in result.cells if cell.role in ("exercise", "check")]
-    return Graded(_status(marks), marks, shown, notebook, returned.lang, runs)
+    return Graded(_status(marks), marks, shown, notebook, returned.lang, runs, {name: code[name] for name in fatal})
 
 
 def _end(notebook: NotebookNode, result: Run) -> int | None:

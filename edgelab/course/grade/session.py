@@ -1,5 +1,6 @@
 """A grading from end to end: what is left to do, who does it, and what is written down when it is done."""
 
+import dataclasses
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -16,6 +17,7 @@ from edgelab.course.grade.merge import answers
 from edgelab.course.grade.reference import Reference, grader
 from edgelab.course.grade.results import Key, Results, key
 from edgelab.course.grade.returned import Unreadable, parse
+from edgelab.course.grade.run import InfrastructureError
 from edgelab.course.grade.workers import Workers
 from edgelab.course.source import read_source, stub
 
@@ -89,7 +91,9 @@ def plan(
         if row and (row["sha256"], row["reference"]) == (digest, reference.hash) and row["final"]:
             kept += 1
         else:
-            jobs.append(Job(submission, digest, reference, labs[lab], out, limits, dataset))
+            # A worker of a cluster may have started in any folder.
+            submission = dataclasses.replace(submission, root=submission.root.absolute())
+            jobs.append(Job(submission, digest, reference, labs[lab].absolute(), out.absolute(), limits, dataset))
     results.forget(where for where, row in results.rows.items() if not row["lab"] and where not in known)
     return Plan([row for where, row in known.items() if results.rows.get(where) != row], jobs, kept)
 
@@ -102,6 +106,10 @@ def grade_one(job: Job) -> dict:
     """
     submission, lab = job.submission, job.reference.lab
     row = _row(submission, lab, mark.Status.GRADED, "") | {"sha256": job.sha256, "reference": job.reference.hash}
+    try:
+        submission.read()
+    except Unreadable as problem:  # it could be read when this grading began
+        raise InfrastructureError(f"{submission.root / submission.name} cannot be read here: {problem}") from problem
     try:
         graded = mark.grade(submission, job.reference, job.limits, job.dataset)
     except Unreadable as problem:
@@ -190,6 +198,7 @@ def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> 
     return {
         "learner": submission.learner,
         "user": submission.user,
+        "platform": submission.platform,
         "lab": lab,
         "file": submission.name.encode("utf-8", "replace").decode(),
         "status": str(status),

@@ -198,7 +198,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(grade):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("evens-hidden", "half-hidden-2", "01_halves.py:43: the exercise 'evens' has no hidden cell"),
+        ("evens-hidden", "half-hidden-2", "01_halves.py:46: the exercise 'evens' has no hidden cell"),
         ("rng.uniform(1, 9)", "os.urandom(1)[0]", "prints something else in a second run"),
         ("return number / 2", "return 1 / 0", "the reference fails here: ZeroDivisionError: division by zero"),
         ("hidden.show(evens(", "str(evens(", "this hidden cell prints nothing"),

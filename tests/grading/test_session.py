@@ -76,8 +76,12 @@ def test_everyone_ends_in_a_row_and_nothing_is_done_twice(grade, course: Path):
     (course / "back" / "eve" / "01_halves.ipynb").write_bytes(
         (course / "back" / "ada" / "01_halves.ipynb").read_bytes()
     )
-    (course / "out" / "manual.csv").write_text("learner,lab,exercise,points,comment\nmal,01_halves,half,2,told me\n")
-    assert "1 submission to grade, 5 already" in grade().output
+    marks = "learner,lab,exercise,points,comment\nmal,01_halves,half,2,told me\nmall,01_halves,half,2,\n"
+    (course / "out" / "manual.csv").write_text(marks)
+    third = grade()
+    assert "1 submission to grade, 5 already" in third.output
+    assert "has a mark for 'mall' in '01_halves', and nothing like that was handed in." in third.output
+    assert third.output.count("has a mark for") == 1
     assert totals(course / "out")["eve"] == 5
     assert "mal,,unreadable,2,0,2,half (told me)," in gradebook(course / "out")
     source = course / "labs" / "source" / "01_halves.py"

@@ -81,18 +81,13 @@ def grade(
         possible = {name: points(read_source(source)) for name, source in sources.items() if name in names}
         manual = gradebook.read_manual(out, possible)
         _say(left)
-        _say_unmatched(
-            out,
-            manual,
-            {(row["learner"], row["lab"]) for row in [*results.rows.values(), *left.known]}
-            | {(job.submission.learner, job.reference.lab) for job in left.jobs},
-        )
         try:
             with _progress(len(left.jobs)) as advance:
                 session.carry_out(left.jobs, results, workers, advance)
         finally:  # after Ctrl-C, too, there is a gradebook of what is done
             files = gradebook.write(out, results.rows, possible, manual)
         _say_statuses(results)
+        _say_unmatched(out, manual, results)
         return files
 
 
@@ -127,8 +122,9 @@ def _say(left: session.Plan) -> None:
     print(f"{text}.", flush=True)
 
 
-def _say_unmatched(out: Path, manual: gradebook.Manual, handed_in: set[tuple[str, str]]) -> None:
+def _say_unmatched(out: Path, manual: gradebook.Manual, results: Results) -> None:
     """Name the marks made by hand that count for nobody: a name is misspelt, most likely."""
+    handed_in = {(row["learner"], row["lab"]) for row in results.rows.values()}
     for learner, lab, _exercise in manual:
         if (learner, lab) not in handed_in:
             where = {"path": out / gradebook.MANUAL, "learner": learner, "lab": lab}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
+from edgelab.bars import Bar, each
 from edgelab.data import normalize
 from edgelab.i18n import _
 
@@ -48,7 +48,7 @@ def fit(model, train, *, val=None, **options):
     warmup = max(0.25, 2 / total)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=total, pct_start=warmup)
     history, best, start = History(), None, time.perf_counter()
-    bar = tqdm(total=run.epochs * steps, desc=_("training"), unit=_("batch"), disable=not run.progress, delay=2)
+    bar = Bar(run.epochs * steps, _("training"), unit=_("batch"), leave=True, disable=not run.progress)
     try:
         for _epoch in range(run.epochs):
             history.loss.append(_one_epoch(model, train, run, optimizer, schedule, bar))
@@ -58,10 +58,10 @@ def fit(model, train, *, val=None, **options):
                 if accuracy >= max(history.val_accuracy, default=0.0):
                     best = copy.deepcopy(model.state_dict())
                 history.val_accuracy.append(accuracy)
-                bar.set_postfix(accuracy=f"{accuracy:.2%}")
+                bar.note(accuracy=f"{accuracy:.2%}")
     except KeyboardInterrupt:
         history.interrupted = True
-        bar.write(_("Training was interrupted: the best weights so far are kept."))
+        print(_("Training was interrupted: the best weights so far are kept."))
     finally:
         bar.close()
     if best is not None:
@@ -119,7 +119,7 @@ def predict(model, split, *, batch_size=250):
     """
     if isinstance(model, nn.Module):
         model.eval()
-    batches = tqdm(split.images.split(batch_size), desc=_("evaluating"), delay=2, leave=False)
+    batches = each(split.images.split(batch_size), _("evaluating"))
     images = (normalize(batch).to(memory_format=torch.channels_last) for batch in batches)
     return torch.cat([torch.as_tensor(model(batch)) for batch in images])
 

@@ -20,8 +20,8 @@ import nbformat
 import psutil
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
-from tqdm.auto import tqdm
 
+from edgelab.bars import Bar
 from edgelab.bench.claims import Claim
 from edgelab.course import build
 from edgelab.course.grade.merge import merge, solutions
@@ -101,11 +101,11 @@ def _grade(course: Path, out: str, *, workers: int) -> tuple[float, float]:
         [*command, "all", *words], cwd=course, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as done:
         total = len(list((course / "all").iterdir()))
-        with tqdm(total=total, desc=f"grading, workers: {workers}", delay=2, leave=False) as bar:
+        with Bar(total, f"grading, workers: {workers}") as bar:
             while done.poll() is None:
                 peak = max(peak, _megabytes(done.pid))
                 results = course / out / "results.jsonl"
-                bar.update((results.read_bytes().count(b"\n") if results.exists() else 0) - bar.n)
+                bar.update((results.read_bytes().count(b"\n") if results.exists() else 0) - bar.done)
                 time.sleep(0.5)
         assert done.stdout is not None and done.returncode == 0, "edgelab grade failed"
         assert f"{total + 1:6d}  graded" in done.stdout.read().decode(), "not every submission was graded"

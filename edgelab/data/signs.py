@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edgelab.bars import each
 from edgelab.data import camera, draws, scenery
 from edgelab.data.storage import Dataset, Split, atomic_write, data_dir, make_data_dir
 from edgelab.errors import EdgelabError
@@ -67,8 +68,6 @@ def cache_path() -> Path:
 
 def generate(train_size: int, test_size: int) -> dict[str, np.ndarray]:
     """Return images (uint8, `(N, 3, 32, 32)`), labels and conditions (int64) of both halves, by name."""
-    from tqdm.auto import tqdm
-
     templates = load_templates()
     jobs = [(0, start, min(_BATCH, train_size - start)) for start in range(0, train_size, _BATCH)]
     jobs += [(1, start, min(_BATCH, test_size - start)) for start in range(0, test_size, _BATCH)]
@@ -78,7 +77,7 @@ def generate(train_size: int, test_size: int) -> dict[str, np.ndarray]:
     try:
         torch.set_num_threads(1)
         batches = workers.map(lambda job: _batch(templates, *job), jobs)
-        done = list(tqdm(batches, total=len(jobs), desc=_("drawing road signs"), delay=2, leave=False))
+        done = list(each(batches, _("drawing road signs"), total=len(jobs)))
     finally:
         workers.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

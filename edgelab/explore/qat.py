@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from edgelab import data
+from edgelab.bars import each
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
@@ -336,7 +336,7 @@ def bits_explorer(study: Study, train: Callable) -> Explorer:
     }
     trained = {bits: study.accuracy(train, bits) for bits in TRAINED_BITS}
     untrained = {}
-    for label, options in tqdm(ranges.items(), desc=_("quantizing without training"), delay=2, leave=False):
+    for label, options in each(ranges.items(), _("quantizing without training")):
         untrained[label] = {bits: study.ptq(QuantizationConfig(bits, **options)) for bits in BITS}
     weights = sum(layer.weight.numel() for layer in study.model.modules() if isinstance(layer, WEIGHTED))
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
-from tqdm.auto import tqdm
 
+from edgelab.bars import each
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QSpec
@@ -146,7 +146,7 @@ def calibrate(model, images, *, batch_size=64):
     for quantizer in weights:
         quantizer.freeze()
         quantizer.mode = "float"  # activations are observed in the float model
-    for batch in tqdm(batches, desc=_("calibrating"), unit=_("batch"), delay=2, leave=False):
+    for batch in each(batches, _("calibrating"), unit=_("batch")):
         model(batch)
     for quantizer in quantizers(model).values():
         if quantizer.mode == "observe":
@@ -225,7 +225,7 @@ def sensitivity(model, score, *, progress=True):
     layers = {name.partition(".parametrizations.")[0]: name for name in every if ".parametrizations." in name}
     scores = {}
     try:
-        for layer, name in tqdm(layers.items(), desc=_("layers"), disable=not progress, delay=2, leave=False):
+        for layer, name in each(layers.items(), _("layers"), disable=not progress):
             for other, quantizer in every.items():
                 quantizer.mode = "quantize" if other == name else "float"
             scores[layer] = score(model)

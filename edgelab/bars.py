@@ -1,0 +1,54 @@
+"""Progress bars for whatever may take more than two seconds.
+
+A notebook's bar is a widget, and each change of it sends several messages to the page. Who reads a kernel's messages
+only after the cell is done, as nbval does, loses whatever the sockets cannot hold. So a bar is made only once it is
+needed, and changes twice a second.
+"""
+
+import time
+
+_DELAY, _INTERVAL = 2.0, 0.5  # seconds
+
+
+class Bar:
+    """A bar of `total` steps, shown once they have taken two seconds; `leave` keeps it on the page when it is done."""
+
+    def __init__(self, total, description, *, unit="it", leave=False, disable=False):
+        self.total, self.done, self.disable = total, 0, disable
+        self._look = {"total": total, "desc": description, "unit": unit, "leave": leave, "mininterval": _INTERVAL}
+        self._start, self._shown, self._notes = time.monotonic(), None, {}
+
+    def update(self, steps=1):
+        """Count `steps` more as done."""
+        self.done += steps
+        if self._shown is not None:
+            self._shown.update(steps)
+        elif not self.disable and self.done < self.total and time.monotonic() - self._start > _DELAY:
+            from tqdm.auto import tqdm
+
+            self._shown = tqdm(initial=self.done, postfix=self._notes, **self._look)
+
+    def note(self, **notes):
+        """Write `name=text` behind the bar."""
+        self._notes = notes
+        if self._shown is not None:
+            self._shown.set_postfix(notes, refresh=False)
+
+    def close(self):
+        """Take the bar away, or leave it as it is now."""
+        if self._shown is not None:
+            self._shown.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def each(items, description, *, total=None, unit="it", disable=False):
+    """Yield each of `items`; a bar shows how many are done."""
+    with Bar(len(items) if total is None else total, description, unit=unit, disable=disable) as bar:
+        for item in items:
+            yield item
+            bar.update()

@@ -15,7 +15,8 @@ MESSAGE_BYTES = 200  # what a message takes, empty
 BATCH = 1000  # messages to read before looking at the clock again: more may come than can be read
 OUTPUT_SECONDS = 30.0  # for the output of a cell that has ended: the machine may be busy
 GRACE_SECONDS = 5.0  # to come to rest after an interrupt
-MAX_MESSAGE = 64 * 2**20
+MAX_MESSAGE = 16 * 2**20  # JSON takes up to twenty times its size in memory
+RECONNECT_MILLISECONDS = 10  # the kernel's sockets are not there yet when we look for them first
 MAX_MESSAGES = 4  # that zmq receives before we have read them; what is more waits in the kernel, and in its memory
 
 
@@ -35,13 +36,14 @@ class WatchedKernel(RunningKernel):
         # zmq drops the connection of whoever sends more: it would be in memory before anyone could count it.
         context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         context.setsockopt(zmq.RCVHWM, MAX_MESSAGES)
+        context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
         self.km = KernelManager(kernel_name=kernel_name, context=context)
         self.km.start_kernel(cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.kc = self.km.client(context=context)
-        self.kc.start_channels()
+        self.kc.start_channels(stdin=False, hb=False)
         self._max_output = max_output
         self._begin()
-        self.kc.wait_for_ready(timeout=startup_timeout)
+        self.await_reply(self.kc.kernel_info(), timeout=startup_timeout)
         self._ensure_iopub_up()
 
     def execute_cell_input(self, cell_input: str, allow_stdin: bool | None = None) -> str:

@@ -8,8 +8,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +19,10 @@ import nbformat
 import psutil
 from nbformat import NotebookNode
 
+from edgelab.course.grade import launcher
 from edgelab.course.grade.limits import Limits
 from edgelab.course.grade.sandbox import data_dir
 
-PREFIX = "edgelab-grade-"
-SCRATCH = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # a socket's path has room for 107 characters
 SAMPLE_SECONDS = 0.25
 LAST_WORDS_SECONDS = 20  # for pytest to report on the cells that are left, once the kernel is gone
 DAY = 86_400
@@ -93,7 +90,7 @@ def run(
     Raises:
         InfrastructureError: the kernel did not start, or the run ended in a way that no notebook can bring about.
     """
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SCRATCH))
+    folder = Path(tempfile.mkdtemp(prefix=launcher.PREFIX, dir=launcher.SCRATCH))
     try:
         for cell in notebook.cells:
             cell.metadata.edgelab["timeout"] = max(limits.cell_seconds, 10 * (reference or {}).get(cell.id, 0))
@@ -110,7 +107,7 @@ def run(
 
 def sweep() -> None:
     """Remove what killed runs have left behind, once it is a day old."""
-    for folder in SCRATCH.glob(f"{PREFIX}*"):
+    for folder in launcher.SCRATCH.glob(f"{launcher.PREFIX}*"):
         status = folder.lstat()
         if time.time() - status.st_mtime > DAY and (os.name != "posix" or status.st_uid == os.geteuid()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -139,10 +136,9 @@ def _write_kernel_spec(folder: Path, limits: Limits, environment: Mapping[str, s
 def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
     """Return what the run was killed for, if it was, and the end of pytest's own output."""
     (folder / "work").mkdir()
-    command = [sys.executable, "-I", "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "--noconftest"]
-    command += ["-p", "no:cacheprovider", "-p", "edgelab.course.grade.plugin", "-p", "nbval.plugin"]
-    command += ["-q", "--no-header", "--tb=no", "--capture=no", "--nbval-kernel-name", "edgelab"]
-    command += ["--grade-report", str(folder / "report.jsonl"), "--grade-max-output", str(limits.output)]
+    arguments = ["-c", os.devnull, "--rootdir", str(folder), "--noconftest", "-p", "no:cacheprovider"]
+    arguments += ["-q", "--no-header", "--tb=no", "--capture=no", "--nbval-kernel-name", "edgelab"]
+    arguments += ["--grade-report", str(folder / "report.jsonl"), "--grade-max-output", str(limits.output)]
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
@@ -154,36 +150,23 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
         "EDGELAB_DATA": str(data_dir()),  # with another home, the sandbox would not find it
         **{name: os.environ[name] for name in ("EDGELAB_DATASET", "SYSTEMROOT") if name in os.environ},
     }
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, str(folder / "lab.ipynb")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            killed = _watch(process, folder / "sockets", limits)
-        finally:
-            _kill_group(process)
+    process = launcher.start([*arguments, str(folder / "lab.ipynb")], folder, environment)
+    try:
+        killed = _watch(process, folder / "sockets", limits)
+    finally:
+        _kill(_descendants(process.pid))
+        process.kill()
     text = (folder / "log.txt").read_text("utf-8", "replace")
-    return killed, f"exit code {process.returncode}; {text[-2000:]}"
+    return killed, f"exit code {process.code}; {text[-2000:]}"
 
 
-def _watch(process: subprocess.Popen, sockets: Path, limits: Limits) -> str:
+def _watch(process: launcher.Forked | launcher.Spawned, sockets: Path, limits: Limits) -> str:
     """Wait for pytest to end. Where the kernel takes too much, end that alone, so that pytest can still report."""
     deadline, killed = time.monotonic() + limits.wall_seconds, ""
-    while True:
-        try:
-            process.wait(SAMPLE_SECONDS)
-            return killed
-        except subprocess.TimeoutExpired:
-            pass
+    while not process.wait(SAMPLE_SECONDS):
         if killed:
             if time.monotonic() > deadline:
-                return killed
+                break
             continue
         kernel = _descendants(process.pid)
         if time.monotonic() > deadline:
@@ -194,6 +177,7 @@ def _watch(process: subprocess.Popen, sockets: Path, limits: Limits) -> str:
         if killed:
             deadline = time.monotonic() + LAST_WORDS_SECONDS
             _kill(kernel)
+    return killed
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
@@ -239,17 +223,6 @@ def _kill(processes: list[psutil.Process]) -> None:
             process.kill()
         except psutil.Error:
             continue
-
-
-def _kill_group(process: subprocess.Popen) -> None:
-    """End pytest and all that it started; harmless where all have ended."""
-    _kill(_descendants(process.pid))
-    if os.name == "posix":
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    elif process.poll() is None:
-        process.kill()
-    process.wait()
 
 
 def _result(report: Path, killed: str, log: str, seconds: float) -> Run:

@@ -8,6 +8,7 @@ from typing import Any
 
 import zmq
 from jupyter_client.manager import KernelManager
+from jupyter_core.utils import run_sync
 from nbval.kernel import RunningKernel
 
 POLL_SECONDS = 0.1
@@ -88,6 +89,13 @@ class WatchedKernel(RunningKernel):
             if self._counts(message):
                 return message
         raise KernelDied
+
+    def stop(self) -> None:
+        """End the kernel, and what is in its process group: at once, since there is nothing for it to put in order."""
+        self.kc.stop_channels()
+        run_sync(self.km.provisioner.kill)()
+        self.km.provisioner.process.wait()
+        del self.km
 
     def _begin(self) -> None:
         self._waiting: deque[dict] = deque()

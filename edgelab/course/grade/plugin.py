@@ -71,7 +71,7 @@ class GradedNotebook(IPyNbFile):
         write(option.grade_report, {"ready": True})
 
     def collect(self):
-        self.nb = nbformat.read(self.path, as_version=4)
+        self.nb = nbformat.v4.reads(self.path.read_text("utf-8"))  # of our making: valid
         for number, cell in enumerate(self.nb.cells):
             options = defaultdict(bool, check=bool(cell.outputs))  # whatever comments and tags may say
             yield GradedCell.from_parent(self, name=cell.id, cell_num=number, cell=cell, options=options)

@@ -46,7 +46,7 @@ class Bar:
         self.close()
 
 
-def each(items, description, *, total=None, unit="it", disable=False):
+def track(items, description, *, total=None, unit="it", disable=False):
     """Yield each of `items`; a bar shows how many are done."""
     with Bar(len(items) if total is None else total, description, unit=unit, disable=disable) as bar:
         for item in items:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edgelab.bars import Bar, each
+from edgelab.bars import Bar, track
 from edgelab.data import normalize
 from edgelab.i18n import _
 
@@ -119,7 +119,7 @@ def predict(model, split, *, batch_size=250):
     """
     if isinstance(model, nn.Module):
         model.eval()
-    batches = each(split.images.split(batch_size), _("evaluating"))
+    batches = track(split.images.split(batch_size), _("evaluating"))
     images = (normalize(batch).to(memory_format=torch.channels_last) for batch in batches)
     return torch.cat([torch.as_tensor(model(batch)) for batch in images])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from edgelab import bars
-from edgelab.bars import Bar, each
+from edgelab.bars import Bar, track
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def at_once(monkeypatch):
 
 
 def test_what_is_over_soon_shows_nothing(capsys):
-    assert list(each(range(1000), "counting")) == list(range(1000))
+    assert list(track(range(1000), "counting")) == list(range(1000))
     assert capsys.readouterr() == ("", "")
 
 
@@ -28,7 +28,7 @@ def test_what_takes_long_says_what_it_is_and_how_far(at_once, capsys):
 
 
 def test_a_bar_changes_twice_a_second_and_no_more(at_once, capsys):
-    for _item in each(range(100_000), "counting"):
+    for _item in track(range(100_000), "counting"):
         pass
     shown = capsys.readouterr().err
     assert "counting" in shown
@@ -36,17 +36,17 @@ def test_a_bar_changes_twice_a_second_and_no_more(at_once, capsys):
 
 
 def test_a_bar_of_an_iterator_knows_its_total(at_once, capsys):
-    assert list(each(iter("abc"), "counting", total=3)) == ["a", "b", "c"]
+    assert list(track(iter("abc"), "counting", total=3)) == ["a", "b", "c"]
     assert "1/3" in capsys.readouterr().err
 
 
 def test_a_bar_can_be_turned_off(at_once, capsys):
-    assert list(each("abc", "counting", disable=True)) == ["a", "b", "c"]
+    assert list(track("abc", "counting", disable=True)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_error_on_the_way_goes_through(at_once, capsys):
     with pytest.raises(ZeroDivisionError):
-        for item in each([1, 0, 2, 3], "counting"):
+        for item in track([1, 0, 2, 3], "counting"):
             assert 1 / item
     assert "counting" in capsys.readouterr().err

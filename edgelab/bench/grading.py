@@ -30,6 +30,7 @@ from edgelab.course.source import Cell, read_source, solved
 from edgelab.errors import EdgelabError
 
 ALONE = 5  # runs of the notebook alone, of which the median counts
+PAIRS = 3  # of gradings with one worker and with two, one after the other: a noisy machine is noisy for both
 ASSIGNMENT = "lab"
 
 
@@ -48,15 +49,16 @@ def claims(*, submissions: int, nbgrader: Path | None, lab: Path | None) -> Iter
         with _one_core():
             alone = statistics.median(_seconds_alone(read_source(source)) for _ in range(ALONE))
             yield Claim("one core: the notebook alone, seconds", alone)
-            seconds, _megabytes = _grade(course, "pinned", workers=1)
+            seconds, megabytes = _grade(course, "pinned", workers=1, measure=True)
             yield Claim(
                 "one core: overhead of grading a submission, seconds", seconds / submissions - alone, at_most=2.5
             )
-        one, megabytes = _grade(course, "one", workers=1)
-        yield Claim("one worker, seconds a submission", one / submissions)
         yield Claim(f"grader without kernels, peak at {submissions} submissions, MB", megabytes, at_most=300)
-        two, _megabytes = _grade(course, "two", workers=2)
-        yield Claim(f"two workers on {os.cpu_count()} cores against one, throughput", one / two, "x", at_least=1.8)
+        pairs = [[_grade(course, f"{n}-{workers}", workers=workers)[0] for workers in (1, 2)] for n in range(PAIRS)]
+        one = statistics.median(first for first, _second in pairs)
+        yield Claim("one worker, seconds a submission", one / submissions)
+        ratio = statistics.median(first / second for first, second in pairs)
+        yield Claim(f"two workers on {os.cpu_count()} cores against one, throughput", ratio, "x", at_least=1.8)
         if nbgrader is not None:
             theirs = _autograde(course, nbgrader, read_source(source), submissions)
             yield Claim("nbgrader autograde, seconds a submission", theirs / submissions)
@@ -91,8 +93,11 @@ def _seconds_alone(cells: list[Cell]) -> float:
     return time.perf_counter() - start
 
 
-def _grade(course: Path, out: str, *, workers: int) -> tuple[float, float]:
-    """Return the seconds that `edgelab grade` takes for all, and the peak MB of all its processes but the kernels."""
+def _grade(course: Path, out: str, *, workers: int, measure: bool = False) -> tuple[float, float]:
+    """Return the seconds that `edgelab grade` takes for all, and the peak MB of all its processes but the kernels.
+
+    Memory is looked at where it is to be measured: to add up a process's pages takes time away from the grading.
+    """
     words = ["--out", out, "--seed", "1", "--workers", str(workers)]
     command = [sys.executable, "-m", "edgelab", "grade"]
     subprocess.run([*command, "first", *words], cwd=course, check=True, capture_output=True)
@@ -103,7 +108,7 @@ def _grade(course: Path, out: str, *, workers: int) -> tuple[float, float]:
         total = len(list((course / "all").iterdir()))
         with Bar(total, f"grading, workers: {workers}") as bar:
             while done.poll() is None:
-                peak = max(peak, _megabytes(done.pid))
+                peak = max(peak, _megabytes(done.pid) if measure else 0.0)
                 results = course / out / "results.jsonl"
                 bar.update((results.read_bytes().count(b"\n") if results.exists() else 0) - bar.done)
                 time.sleep(0.5)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgelab import data
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.bench.claims import Claim
 from edgelab.deploy import Runner, onnxruntime_quantizers, to_onnx
 from edgelab.measure import compare_latency
@@ -50,7 +50,7 @@ def int8_without_training(dataset) -> list[Claim]:
         prepared, seconds = _timed(lambda: calibrate(prepare(model), images))
         to_onnx(convert(prepared), images[:1], ours)
         theirs, their_seconds = {}, {}
-        for method in each(onnxruntime_quantizers.METHODS, "ONNX Runtime's calibrators"):
+        for method in track(onnxruntime_quantizers.METHODS, "ONNX Runtime's calibrators"):
             out = folder / f"{method}.onnx"
             theirs[method], their_seconds[method] = _timed(
                 lambda out=out, method=method: onnxruntime_quantizers.quantize_static(
@@ -132,7 +132,7 @@ def curve(dataset, bits=(8, 7, 6, 5, 4, 3, 2)) -> Iterator[Claim]:
         yield Claim(f"{name}: untrained, points lost", untrained)
         trained = [
             _points(reference, evaluate(_few_bits(model, lessons, count, seed=seed), loaded.test))
-            for seed in each(SEEDS, f"{name}, seeds")
+            for seed in track(SEEDS, f"{name}, seeds")
         ]
         yield Claim(f"{name}: trained, points lost, mean of {len(SEEDS)} seeds", sum(trained) / len(SEEDS))
         yield Claim(f"{name}: trained, largest less smallest of the seeds", max(trained) - min(trained))

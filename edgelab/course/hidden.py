@@ -13,6 +13,7 @@ import json
 import numbers
 import random
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,23 +34,36 @@ def rng(seed: int, name: str) -> random.Random:
 def clock(function: Callable) -> Iterator[list[float]]:
     """Yield a list of one number: the seconds that `time.perf_counter` tells `function` within the `with` block.
 
+
     >>> with clock(time.perf_counter) as now:
     ...     start, now[0] = time.perf_counter(), now[0] + 0.25
     ...     time.perf_counter() - start
     0.25
+
+    `timeit` tells the same.
+
+    >>> with clock(timeit.repeat) as now:
+    ...     timeit.repeat("now[0] += 0.5", repeat=2, number=3, globals={"now": now})
+    [1.5, 1.5]
     """
     now = [100.0]
     clocks = [(time.perf_counter, lambda: now[0]), (time.perf_counter_ns, lambda: round(1e9 * now[0]))]
-    places = (vars(time), getattr(function, "__globals__", {}))  # it may have imported a clock by any name
+    # The function may have imported a clock by any name; `timeit` has it as the default of three functions.
+    places = (vars(time), vars(timeit), getattr(function, "__globals__", {}))
+    timers = [(timer, timer.__defaults__) for timer in (timeit.timeit, timeit.repeat, timeit.Timer.__init__)]
     found = [(place, name, value) for place in places for name, value in place.items()]
     patched = [(*where, real, fake) for *where, value in found for real, fake in clocks if value is real]
     try:
         for place, name, _real, fake in patched:
             place[name] = fake
+        for timer, defaults in timers:
+            timer.__defaults__ = tuple(clocks[0][1] if value is clocks[0][0] else value for value in defaults)
         yield now
     finally:
         for place, name, real, _fake in patched:
             place[name] = real
+        for timer, defaults in timers:
+            timer.__defaults__ = defaults
 
 
 def show(*values: Any, tolerance: float = 1e-9) -> None:

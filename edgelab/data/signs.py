@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.data import camera, draws, scenery
 from edgelab.data.storage import Dataset, Split, atomic_write, data_dir, make_data_dir
 from edgelab.errors import EdgelabError
@@ -77,7 +77,7 @@ def generate(train_size: int, test_size: int) -> dict[str, np.ndarray]:
     try:
         torch.set_num_threads(1)
         batches = workers.map(lambda job: _batch(templates, *job), jobs)
-        done = list(each(batches, _("drawing road signs"), total=len(jobs)))
+        done = list(track(batches, _("drawing road signs"), total=len(jobs)))
     finally:
         workers.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

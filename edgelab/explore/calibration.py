@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgelab import data, train
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.i18n import _
@@ -71,7 +71,7 @@ def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) 
     # A single image has observers of its own: a moving average would not forget it.
     stops = [1, *range(8, COUNTS[-1] + 1, 24)]
     chosen, seen = {}, 0
-    for stop in each(stops, _("watching activations")):
+    for stop in track(stops, _("watching activations")):
         if stop in stops[:2]:
             seen = 0
             for quantizer in watched.values():
@@ -86,7 +86,7 @@ def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) 
                     }
     for quantizer in quantizers(prepared).values():
         quantizer.mode = "quantize"
-    for key, grids in each(chosen.items(), _("trying each calibration")):
+    for key, grids in track(chosen.items(), _("trying each calibration")):
         for name, qparams in grids.items():
             watched[name].observer = _Chosen(qparams)
             watched[name].freeze()
@@ -163,7 +163,7 @@ def sensitivity_grid(model: nn.Module, images: torch.Tensor) -> dict[int, dict[s
     with torch.inference_mode():
         reference = fold_batchnorm(model)(images)
     found = {}
-    for bits in each(BITS, _("one layer at a time")):
+    for bits in track(BITS, _("one layer at a time")):
         config = QuantizationConfig(weight_bits=bits, activation_bits=None)
 
         @torch.inference_mode()

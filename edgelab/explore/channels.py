@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgelab import data, train
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.explore import plots
 from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
@@ -92,7 +92,7 @@ def cure_table(model: nn.Module, images: torch.Tensor, dataset: data.Dataset, *,
     reference = train.predict(fold_batchnorm(model), split)
     rows = {name: [] for name in recipes()}
     jobs = [(bits, name, make) for bits in (8, 4) for name, make in recipes(weight_bits=bits).items()]
-    for _bits, name, make in each(jobs, _("trying each recipe")):
+    for _bits, name, make in track(jobs, _("trying each recipe")):
         logits = train.predict(make(model, images), split)
         rows[name].append(f"{100 * train.accuracy(logits, split):.1f} ({sqnr(reference, logits):.1f} dB)")
     floating = f"{100 * train.accuracy(reference, split):.1f}"
@@ -135,7 +135,7 @@ def collapse_plot(
         _("per tensor, equalized"): lambda network: convert(calibrate(prepare(equalize(network), one), images)),
     }
     spreads, lines = [], {name: [] for name in ways}
-    for factor in each(FACTORS, _("pulling channels apart")):
+    for factor in track(FACTORS, _("pulling channels apart")):
         network = unbalanced(model, factor)
         spreads.append(max(float(channel_spread(c.weight.detach())) for c in _folded_convolutions(network).values()))
         for name, quantized in ways.items():

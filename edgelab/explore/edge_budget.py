@@ -7,7 +7,7 @@ from html import escape
 
 import torch
 
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
@@ -79,7 +79,7 @@ def _count_all() -> None:
     """Count every model that a slider can ask for, so that moving one counts nothing."""
     pairs = [(family, width) for family in FAMILIES for width in WIDTHS]
     with torch_threads(1):
-        for family, width in each(pairs, _("counting models")):
+        for family, width in track(pairs, _("counting models")):
             _costs(family, width)
 
 

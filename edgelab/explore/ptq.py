@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgelab import data, train
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.deploy import Runner, onnxruntime_quantizers, operators, to_onnx
 from edgelab.explore import plots
 from edgelab.explore.html import HtmlTable
@@ -233,7 +233,7 @@ def contest(floating: str | Path, ours: str | Path, images: torch.Tensor, datase
     }
     test, image = dataset.test[:500], data.normalize(dataset.test.images[:1])
     reference, rows = None, []
-    for name, path in each(files.items(), _("racing")):
+    for name, path in track(files.items(), _("racing")):
         logits = train.predict(Runner.open(path, threads=torch.get_num_threads()), test)
         reference = logits if reference is None else reference
         same = float((logits.argmax(1) == reference.argmax(1)).float().mean())

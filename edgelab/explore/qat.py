@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgelab import data
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
@@ -336,7 +336,7 @@ def bits_explorer(study: Study, train: Callable) -> Explorer:
     }
     trained = {bits: study.accuracy(train, bits) for bits in TRAINED_BITS}
     untrained = {}
-    for label, options in each(ranges.items(), _("quantizing without training")):
+    for label, options in track(ranges.items(), _("quantizing without training")):
         untrained[label] = {bits: study.ptq(QuantizationConfig(bits, **options)) for bits in BITS}
     weights = sum(layer.weight.numel() for layer in study.model.modules() if isinstance(layer, WEIGHTED))
 

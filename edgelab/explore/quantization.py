@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
@@ -90,7 +90,7 @@ def sqnr_by_bits(model: nn.Module) -> dict[str, dict[str, list[float]]]:
     """Return the SQNR in dB of every layer's weights at each of `BITS`: `result["per-tensor"][layer][i]`."""
     layers = weights(model)
     result: dict[str, dict[str, list[float]]] = {"per-tensor": {}, "per-channel": {}}
-    for layer, weight in each(layers.items(), _("layers")):
+    for layer, weight in track(layers.items(), _("layers")):
         for granularity, rows in result.items():
             specs = [weight_spec(bits, granularity == "per-channel") for bits in BITS]
             rows[layer] = [sqnr(weight, fake_quantize(weight, grid(weight, spec))) for spec in specs]

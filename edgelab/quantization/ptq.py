@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from edgelab.bars import each
+from edgelab.bars import track
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QSpec
@@ -146,7 +146,7 @@ def calibrate(model, images, *, batch_size=64):
     for quantizer in weights:
         quantizer.freeze()
         quantizer.mode = "float"  # activations are observed in the float model
-    for batch in each(batches, _("calibrating"), unit=_("batch")):
+    for batch in track(batches, _("calibrating"), unit=_("batch")):
         model(batch)
     for quantizer in quantizers(model).values():
         if quantizer.mode == "observe":
@@ -225,7 +225,7 @@ def sensitivity(model, score, *, progress=True):
     layers = {name.partition(".parametrizations.")[0]: name for name in every if ".parametrizations." in name}
     scores = {}
     try:
-        for layer, name in each(layers.items(), _("layers"), disable=not progress):
+        for layer, name in track(layers.items(), _("layers"), disable=not progress):
             for other, quantizer in every.items():
                 quantizer.mode = "quantize" if other == name else "float"
             scores[layer] = score(model)

@@ -82,9 +82,13 @@ def grade(
         manual = gradebook.read_manual(out, possible)
         _say(left)
         try:
-            with _progress(len(left.jobs)) as advance:
-                session.carry_out(left.jobs, results, workers, advance)
-        finally:  # after Ctrl-C, too, there is a gradebook of what is done
+            if left.jobs:
+                with _progress(len(left.jobs)) as advance:
+                    session.carry_out(left.jobs, results, workers, advance)
+        except KeyboardInterrupt:
+            print(_("The gradebook holds what was graded so far. The same command goes on from there."), flush=True)
+            raise
+        finally:
             files = gradebook.write(out, results.rows, possible, manual)
         _say_statuses(results)
         _say_unmatched(out, manual, results)
@@ -92,7 +96,7 @@ def grade(
 
 
 def _one_lab(wanted: str, sources: Mapping[str, Path]) -> str:
-    found = [name for name in sources if name == wanted or name.split("_")[0] == wanted.zfill(2)]
+    found = [name for name in sources if wanted.zfill(2) in (name, *name.split("_", 1))]
     if not found:
         names = {"lab": wanted, "labs": ", ".join(sources)}
         raise EdgelabError(_("There is no lab %(lab)s. The labs are: %(labs)s.") % names)

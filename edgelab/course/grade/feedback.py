@@ -4,6 +4,7 @@ The page has no script, asks for nothing from anywhere, and is made of cells tha
 course's own prose is trusted; what the learner's code put out is not.
 """
 
+import functools
 import gettext
 import hashlib
 import html
@@ -106,12 +107,17 @@ def file_name(learner: str, user: str) -> str:
 
 def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
     """Return in words what became of an exercise, and where to look. Of the hidden inputs it says nothing."""
+    if mark.error in ("SyntaxError", "IndentationError", "TabError"):
+        return _("Python cannot read your code (%(error)s): it did not run.") % {"error": mark.error}
     if mark.verdict == "error":
         text = _("Your code stopped with an error (%(error)s) when it was run with other inputs, or on its own.")
         return text % {"error": mark.error or _("one of its own")}
     return {
         "correct": _("Correct, with inputs that you have not seen, too."),
-        "partly": _("Partly right: with some inputs your code gives what it should, with others it does not."),
+        "partly": _(
+            "Partly right: with some inputs your code gives what it should, with others it does not. All points"
+            " are for code that is right with all of them."
+        ),
         "wrong": _("With other inputs your code does not give what it should. Read again what the exercise asks for."),
         "untouched": _("Nothing was written here."),
         "missing": _(
@@ -161,9 +167,13 @@ def _outputs(run: CellRun) -> list[NotebookNode]:
     return [nbformat.from_dict(output) for output in kept]
 
 
+@functools.cache
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(template_name="basic", sanitize_html=True, exclude_anchor_links=True)
+
+
 def _html(cells: list[NotebookNode]) -> str:
-    exporter = HTMLExporter(template_name="basic", sanitize_html=True, exclude_anchor_links=True)
-    return exporter.from_notebook_node(new_notebook(cells=cells))[0]
+    return _exporter().from_notebook_node(new_notebook(cells=cells))[0]
 
 
 def _first_heading(cells: Sequence[Cell], prose: Mapping[str, str]) -> str:

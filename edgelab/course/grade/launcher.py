@@ -4,6 +4,7 @@ Importing pytest, nbval and Jupyter's client takes longer than running a small n
 is a process of its own all the same: with its own group, folder, environment and output, and nobody's to keep alive.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -119,10 +120,17 @@ def _connect() -> socket.socket:
                 process = subprocess.Popen(
                     command, cwd=home, env=environment, stdin=listening, stdout=log, stderr=log, start_new_session=True
                 )
+            atexit.register(_stop, process, home)  # a worker's process has no such end, and its server stops by itself
             _server = process, path
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(_server[1])
         return connection
+
+
+def _stop(server: subprocess.Popen, home: str) -> None:
+    server.kill()
+    server.wait()
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def serve(path: str) -> None:

@@ -33,7 +33,7 @@ def _quantization(
 @app.command("grading")
 def _grading(
     as_json: Json = None,
-    submissions: Annotated[int, typer.Option(min=1, help="How many copies of the solution to grade.")] = 50,
+    submissions: Annotated[int, typer.Option(min=1, help="How many copies of the solution to grade.")] = 200,
     nbgrader: Annotated[
         Path | None, typer.Option(metavar="COMMAND", help="Also time this nbgrader: bin/nbgrader of its environment.")
     ] = None,

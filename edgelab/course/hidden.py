@@ -34,7 +34,6 @@ def rng(seed: int, name: str) -> random.Random:
 def clock(function: Callable) -> Iterator[list[float]]:
     """Yield a list of one number: the seconds that `time.perf_counter` tells `function` within the `with` block.
 
-
     >>> with clock(time.perf_counter) as now:
     ...     start, now[0] = time.perf_counter(), now[0] + 0.25
     ...     time.perf_counter() - start

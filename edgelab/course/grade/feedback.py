@@ -115,8 +115,8 @@ def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
     return {
         "correct": _("Correct, with inputs that you have not seen, too."),
         "partly": _(
-            "Partly right: with some inputs your code gives what it should, with others it does not. All points"
-            " are for code that is right with all of them."
+            "Partly right: with some inputs your code gives what it should, with others it does not. Full points"
+            " need all of them."
         ),
         "wrong": _("With other inputs your code does not give what it should. Read again what the exercise asks for."),
         "untouched": _("Nothing was written here."),

@@ -115,7 +115,7 @@ def measure(
 
 @app.command()
 def build(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The labs folder of a checkout.")] = Path("labs"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The labs folder, with its sources.")] = Path("labs"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; list all that is stale or missing.")] = False,
     reference: Annotated[Path | None, typer.Option(metavar="DIR", help="Write notebooks with solutions there.")] = None,
     update_po: Annotated[bool, typer.Option("--update-po", help="Bring the .po files up to date first.")] = False,
@@ -148,7 +148,7 @@ def build(
 def grade(
     submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder or a zip of what came back.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results, feedback and gradebook go.")],
-    lab: Annotated[str, typer.Option(metavar="NN", help="Grade this lab alone.")] = "",
+    lab: Annotated[str, typer.Option(metavar="LAB", help="Grade this lab alone: its number or its name.")] = "",
     labs: Annotated[Path, typer.Option(metavar="FOLDER", help="The labs folder, with its sources.")] = Path("labs"),
     workers: Annotated[int, typer.Option(min=1, help="Submissions to run at a time.")] = 1,
     scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="A Dask scheduler, as tcp://host:8786.")] = "",

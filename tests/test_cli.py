@@ -82,7 +82,7 @@ def test_lab_writes_a_new_version_and_does_not_start(run, started, tmp_path: Pat
     [
         (["lab", "--lang", "fr"], "Choose --lang en or --lang es; there is no 'fr'.\n"),
         (["lab", "file"], "The folder file cannot be written (File exists). Choose another folder.\n"),
-        (["build", "no"], "no/source holds no lab source (NN_topic.py). Name the labs folder of a checkout.\n"),
+        (["build", "no"], "no/source holds no lab source (NN_topic.py). Name the folder that has them.\n"),
     ],
     ids=["unknown language", "folder is a file", "no sources"],
 )  # fmt: skip

@@ -142,7 +142,7 @@ def sources(labs: Path) -> list[Path]:
     """
     found = sorted((labs / "source").glob("*.py"))
     if not found:
-        raise EdgelabError(f"{labs / 'source'} holds no lab source (NN_topic.py). Name the labs folder of a checkout.")
+        raise EdgelabError(f"{labs / 'source'} holds no lab source (NN_topic.py). Name the folder that has them.")
     wrong = [path for path in found if not re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)]
     if wrong:
         raise BuildError([Problem(path, 1, "a source is called NN_topic.py, as 01_edge_budget.py") for path in wrong])

@@ -1,6 +1,7 @@
 """The gradebook opens in a spreadsheet, every name intact and harmless, and has the columns that platforms import."""
 
 import csv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,31 @@ def test_moodle_reads_its_own_worksheet(tmp_path: Path):
         "Last modified (grade)": "-",
         "Feedback comments": "",
     }
+
+
+def test_moodle_gives_each_page_back_to_its_learner(tmp_path: Path):
+    rows = []
+    for number, learner in enumerate(["Ada Lovelace", "Bob_B / C", "Eve"], start=417):
+        page = tmp_path / "feedback" / f"{number}.html"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(learner)
+        rows.append(row(learner, user=str(number), platform="moodle") | {"feedback": f"feedback/{number}.html"})
+    (tmp_path / "feedback" / "419.html").unlink()
+    written(tmp_path, *rows, row("Dan", user="420", platform="moodle", status="unreadable"))
+    with zipfile.ZipFile(tmp_path / "moodle-01_halves-feedback.zip") as archive:
+        found = {name: archive.read(name).decode() for name in archive.namelist()}
+    # mod/assign/feedback/file/importziplib.php: the folder is a name, the number, and the plugin that exported it.
+    assert {tuple(name.split("/")[0].split("_", 4)[1:4]): text for name, text in found.items()} == {
+        ("417", "assignsubmission", "file"): "Ada Lovelace",
+        ("418", "assignsubmission", "file"): "Bob_B / C",
+    }
+    assert {name.split("/")[1] for name in found} == {"01_halves.html"}
+
+
+def test_words_behind_a_mark_by_hand_reach_the_learner(tmp_path: Path):
+    manual = "learner,lab,exercise,points,comment\nada,01_halves,half,2,nearly\nada,01_halves,evens,1,\n"
+    lines = written(tmp_path, row("ada", status="crashed"), row("bob"), name="moodle.csv", manual=manual)
+    assert [line[:3] for line in lines[1:]] == [["ada", "3", "crashed; half: nearly"], ["bob", "0", ""]]
 
 
 def test_a_platforms_number_is_for_that_platform_alone(tmp_path: Path):

@@ -3,11 +3,13 @@
 Formats: Canvas, "How do I import grades in the Gradebook?" (columns Student, ID, SIS User ID, SIS Login ID, Section,
 then one for each assignment, and a row "Points Possible"); Moodle, "Grade import" (any column, mapped by hand to a user
 field or a grade item) and, for an assignment's own grading worksheet, Identifier, Grade and Last modified (grade).
+Which feedback file is whose, Moodle tells by the folder it lies in (mod/assign/feedback/file/importziplib.php).
 """
 
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +81,7 @@ def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) ->
         worksheet = list(_moodle_worksheet(learners, labs, lab, manual))
         if len(worksheet) > 1:
             files[f"moodle-{lab}.csv"] = _csv(worksheet).encode()
+            files[f"moodle-{lab}-feedback.zip"] = _moodle_feedback(folder, rows, lab)
     for name, content in files.items():
         write_whole(folder / name, content)
     return [folder / name for name in files]
@@ -139,7 +142,7 @@ def _for_moodle(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Seque
         line: list = [learner]
         for lab, possible in labs.items():
             points = total(found.get(lab), possible, manual)
-            line += ["-" if points is None else points, _comment(found.get(lab))]
+            line += ["-" if points is None else points, _comment(found.get(lab), possible, manual)]
         yield line
 
 
@@ -150,7 +153,21 @@ def _moodle_worksheet(learners: Mapping, labs: Labs, lab: str, manual: Manual) -
         points = total(found.get(lab), labs[lab], manual)
         if _platform(found) == "moodle" and points is not None:
             identifier = f"Participant {user}"
-            yield [identifier, learner, points, sum(labs[lab].values()), "-", _comment(found[lab])]
+            comment = _comment(found[lab], labs[lab], manual)
+            yield [identifier, learner, points, sum(labs[lab].values()), "-", comment]
+
+
+def _moodle_feedback(folder: Path, rows: Mapping[Key, dict], lab: str) -> bytes:
+    """Return the learners' pages as a zip: Moodle looks for the number behind the first underscore of a folder."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for (learner, user, _where), row in sorted(rows.items()):
+            page = folder / row.get("feedback", "")
+            if (row["platform"], row["lab"]) == ("moodle", lab) and page.is_file():
+                name = re.sub(r"[_/\\]", " ", learner)
+                where = zipfile.ZipInfo(f"{name}_{user}_assignsubmission_file_/{lab}.html")  # the same date every time
+                archive.writestr(where, page.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
 
 
 def _platform(rows: Mapping[str, dict]) -> str:
@@ -158,8 +175,13 @@ def _platform(rows: Mapping[str, dict]) -> str:
     return next(iter(rows.values()))["platform"]
 
 
-def _comment(row: dict | None) -> str:
-    return "" if row is None or row["status"] == Status.GRADED else row["status"]
+def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> str:
+    """Return what a learner is told beside the points: what went wrong, and the words behind a mark by hand."""
+    if row is None:
+        return ""
+    by_hand = ((name, manual.get((row["learner"], row["lab"], name))) for name in possible)
+    said = [f"{name}: {mark.comment}" for name, mark in by_hand if mark and mark.comment]
+    return "; ".join(said if row["status"] == Status.GRADED else [row["status"], *said])
 
 
 def _csv(rows: Iterable[Sequence]) -> str:

@@ -115,10 +115,15 @@ def _connect() -> socket.socket:
             with socket.socket(socket.AF_UNIX) as listening, open(os.path.join(home, "log.txt"), "wb") as log:
                 listening.bind(path)
                 listening.listen()
-                command = [sys.executable, "-I", "-m", __name__, path]
-                environment = {"PATH": os.environ.get("PATH", os.defpath), "JUPYTER_PLATFORM_DIRS": "1"}
+                command = [sys.executable, "-I", "-m", __name__, path, str(os.getpid())]
                 process = subprocess.Popen(
-                    command, cwd=home, env=environment, stdin=listening, stdout=log, stderr=log, start_new_session=True
+                    command,
+                    stdin=listening,
+                    stdout=log,
+                    stderr=log,
+                    cwd=home,
+                    env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "JUPYTER_PLATFORM_DIRS": "1"},
+                    start_new_session=True,
                 )
             atexit.register(_stop, process, home)  # a worker's process has no such end, and its server stops by itself
             _server = process, path
@@ -133,8 +138,11 @@ def _stop(server: subprocess.Popen, home: str) -> None:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def serve(path: str) -> None:
-    """Fork a pytest for each connection to the socket that is this process's input, as long as its parent lives."""
+def serve(path: str, parent: int) -> None:
+    """Fork a pytest for each connection to the socket that is this process's input, as long as its parent lives.
+
+    `path` is where the socket lies; its folder goes when this process does.
+    """
     from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
 
     import pytest
@@ -158,11 +166,9 @@ def serve(path: str) -> None:
             self.wfile.write(str(code).encode())
 
     class Server(ForkingMixIn, UnixStreamServer):
-        parent = os.getppid()
-
         def service_actions(self) -> None:
             super().service_actions()
-            if os.getppid() != self.parent:  # those that were forked stop by the same sign
+            if os.getppid() != parent:  # those that were forked stop by the same sign
                 shutil.rmtree(os.path.dirname(path), ignore_errors=True)
                 os._exit(0)
 
@@ -175,4 +181,4 @@ def serve(path: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -339,9 +339,9 @@ table.add("baseline", baseline, dataset, accuracy=accuracy)
 table.show(dataset)
 
 # %% [markdown]
-# Below is the picture that the table will turn into. Each point is a model: the further up, the more accurate; the further
-# to the left, the smaller. A model that no other one beats on both counts is on the **Pareto front**. Today the front is
-# one point. Ten labs from now it will be a curve, and you will have made every point of it.
+# Below is the picture that the table will turn into. Each point is a model: the further up, the more accurate; the further to
+# the left, the smaller. A model that no other one beats on both counts is on the **Pareto front**. Today the front is one
+# point. Ten labs from now it will be a curve, and you will have made nearly every point of it.
 
 # %% pareto
 table.pareto(dataset)

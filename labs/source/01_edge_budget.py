@@ -161,8 +161,8 @@ peak_guess.reveal(peak.bytes / 1024)
 
 # %% [markdown]
 # You can check that by hand. The first block works on 64 channels of 32×32 numbers of 4 bytes: 256 KiB for each tensor. Three
-# of them are alive when the second convolution writes its output: the block's input, the convolution's input, and the
-# output. Most of the *weights*, on the other hand, lie in the last stage, where the pictures are small.
+# of them are alive when the second convolution writes its output: the block's input, the convolution's input, and the output.
+# Most of the *weights*, on the other hand, lie in the last stage, where the feature maps are small.
 #
 # The explorer below shows the bytes alive at every step. Before you touch it, answer in your head: MobileNetV2 at half width
 # has about half of the baseline's weights. **Does it also need less RAM?**
@@ -185,8 +185,8 @@ for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
 
 # %% [markdown]
 # **The smallest file is not the smallest peak.** MobileNetV2 first *expands* each tensor to six times its channels and only
-# then filters it, and it does so where the pictures are still large. Few weights, many activations. On a microcontroller the
-# activations decide, and people have built networks around that (MCUNet; Lin et al., 2020).
+# then filters it, and it does so where the feature maps are still large. Few weights, many activations. On a microcontroller
+# the activations decide, and people have built networks around that (MCUNet; Lin et al., 2020).
 #
 # ## Energy
 #
@@ -201,9 +201,9 @@ for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
 # | read 64 bits from an 8 KiB cache | 10 |
 # | read 64 bits from DRAM | 1300 to 2600 |
 #
-# A picojoule is $10^{-12}$ J. Newer chips need less of everything, but the proportions have changed little, and two of them
-# are worth knowing by heart: a float multiplication costs **18 times** an 8-bit one, and a number fetched from DRAM costs
-# **hundreds of times** what it costs to compute with it.
+# A picojoule is $10^{-12}$ J. Newer chips need less for all of it. Two proportions of this table are worth knowing by heart: a
+# float multiplication costs **18 times** an 8-bit one, and a number fetched from DRAM costs **hundreds of times** what it costs
+# to compute with it.
 #
 # ### Exercise 3: joules per inference (2 points)
 #

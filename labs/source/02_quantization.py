@@ -264,8 +264,8 @@ quantization.sqnr_explorer(curves)
 # At 2 bits the codes are -1, 0 and 1, and nearly all weights round to 0: the error is about as strong as the signal, 0 dB. From
 # there it goes up, bit by bit.
 #
-# The lines are almost parallel, but they do not lie on top of each other. All layers pay 6 dB for a bit, and some start out
-# poorer. **Why would one layer be harder to round than another?** The left picture below shows the weights of each output
+# The lines are almost parallel, but they do not lie on top of each other. All layers gain about 6 dB with a bit, but some start
+# out poorer. **Why would one layer be harder to round than another?** The left picture below shows the weights of each output
 # channel, and the range that the codes must reach; the right one shows how often each code is used.
 #
 # - Look at the `stem`, the first layer, with one scale per tensor. Which channels suffer?

@@ -80,7 +80,7 @@ print(f"weights alone: {contents['float32']['weights'] / contents['int8']['weigh
 #
 # Does the runtime really compute in integers? Ask it. `QLinearConv` is a convolution on 8-bit codes; `QuantizeLinear` and
 # `DequantizeLinear` are the way into the integers and out of them. (`Pad` fills up the channels of the picture with zeros to
-# four, because integer instructions sum products in fours. So the weights may be a hundredth short of fourfold.)
+# four, because integer instructions sum products in fours. So the factor of the weights may be a hundredth short of four.)
 
 # %% operators
 for name, path in {"float32": float_file, "int8": int8_file}.items():
@@ -344,8 +344,8 @@ calibration.sensitivity_explorer(baseline, pictures[:16])
 # %% [markdown]
 # Move from 8 bits down to 2. Each bit less costs every layer about 6 dB, as lab 02 found for a single tensor, until the noise
 # is as loud as the signal. Compare the bars with the shares: the layer that suffers most need not be the one that holds most
-# weights. That is why one can *mix* precisions: few bits where most weights are, more where it hurts. In lab 04 you will
-# train what remains.
+# weights. That is why one can *mix* precisions: few bits where most weights are, more where it hurts. In lab 04 you will train
+# the network to win back what is lost all the same.
 #
 # ## A network that is said to collapse
 #
@@ -355,7 +355,7 @@ calibration.sensitivity_explorer(baseline, pictures[:16])
 # channel**) it survives.
 #
 # Why should that be? One scale has to reach the largest weight of the layer. A channel whose weights are 50 times smaller is
-# then left with two or three codes.
+# then left with two or three codes on either side of zero.
 #
 # ### Exercise 5: how far apart are the channels? (2 points)
 #
@@ -415,9 +415,9 @@ channels.cure_table(mobilenet, pictures[:128], dataset)
 # bits there are 16 times fewer codes to share, and now one scale for all costs real points. Look at what the two cures give
 # back there. (Differences of a point may be chance: that is 6 pictures of 600.)
 #
-# Is the theory wrong, then? Let us **make** a network with distant channels. The next cell undoes `equalize`: it multiplies
-# channels at random and divides them again in the following layer. In floats it is the same function, to the last digit or
-# so. The spread is measured by your function. **At which spread does 8 bits break?**
+# Is the theory wrong, then? Let us **make** a network with distant channels. The next cell does the opposite of `equalize`: it
+# multiplies each channel by a random factor, and divides it by the same factor in the following layer. In floats it is the same
+# function, to the last digit or so. The spread is measured by your function. **At which spread does 8 bits break?**
 
 # %% collapse
 channels.collapse_plot(mobilenet, pictures[:128], dataset, channel_spread)

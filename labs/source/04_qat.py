@@ -225,8 +225,8 @@ won_back_guess
 # - the first 256 lessons, through `data.normalize`, for calibration,
 # - `epochs=1, lr=0.001` for training.
 #
-# Why so small a learning rate, when the float model was trained with a hundred times that? Batch norm is folded away. It
-# made the scale of the weights harmless, and nothing does that any more. (You may try 0.01 later, and see.)
+# Why so small a learning rate, when the float model was trained with 150 times that? Batch norm is folded away. It made the
+# scale of the weights harmless, and nothing does that any more. (You may try 0.01 later, and see.)
 #
 # The check trains with 4 bits. That takes some seconds.
 

@@ -39,7 +39,7 @@ def clock(function: Callable) -> Iterator[list[float]]:
     ...     time.perf_counter() - start
     0.25
 
-    `timeit` tells the same.
+    `timeit` tells the same; its `autorange` never ends unless what it times moves the clock.
 
     >>> with clock(timeit.repeat) as now:
     ...     timeit.repeat("now[0] += 0.5", repeat=2, number=3, globals={"now": now})

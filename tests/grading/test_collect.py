@@ -34,6 +34,14 @@ PLATFORMS = {
     "a name with a comma": ("Lovelace, A/01_halves.ipynb", ("Lovelace, A", "", "01_halves")),
     "a formula": ('=HYPERLINK("x")/01_halves.ipynb', ('=HYPERLINK("x")', "", "01_halves")),
     "Moodle": ("Ada Lovelace_417_assignsubmission_file_/01_halves.ipynb", ("Ada Lovelace", "417", "01_halves")),
+    "Moodle, flat, of somebody who would be another": (
+        "Eve_111_assignsubmission_file_x_999_assignsubmission_file_01_halves.ipynb",
+        ("Eve", "111", "01_halves"),
+    ),
+    "Canvas, of somebody who would be another": (
+        "eve_111_22_x_999_assignsubmission_file_01_halves.ipynb",
+        ("eve", "111", "01_halves"),
+    ),
     "Moodle, flat": ("Ada Lovelace_417_assignsubmission_file_01_halves.ipynb", ("Ada Lovelace", "417", "01_halves")),
     "Canvas": ("lovelaceada_12_345_01_halves.ipynb", ("lovelaceada", "12", "01_halves")),
     "Canvas, late and again": ("lovelaceada_LATE_12_345_01_halves-1.ipynb", ("lovelaceada", "12", "01_halves")),

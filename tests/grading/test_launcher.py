@@ -81,6 +81,16 @@ def test_several_threads_may_ask_at_once(tmp_path):
     assert all((folder / "log.txt").read_text().startswith("pytest") for folder in folders)
 
 
+def test_as_many_may_run_as_there_are_threads(tmp_path):
+    (tmp_path / "sleeps.py").write_text("import time\ntime.sleep(600)\n")
+    words = [*WORDS, "--rootdir", str(tmp_path), str(tmp_path / "sleeps.py")]
+    many = [Forked(words, tmp_path, ENVIRONMENT) for _ in range(45)]  # beyond socketserver's own limit
+    assert all(alive(one.pid) for one in many)
+    for one in many:
+        one.kill()
+    assert soon(lambda: not any(alive(one.pid) for one in many))
+
+
 def test_a_server_that_has_gone_is_started_again(tmp_path):
     ended(Forked(ASK, tmp_path, {}))
     first = server()

@@ -166,6 +166,20 @@ def test_a_zip_from_moodle_is_graded(course: Path, grade):
     assert result.exit_code == 0, result.output
     assert "Participant 417,Ada L,5,5,-" in (course / "out" / "moodle-01_halves.csv").read_text()
     assert not (course.parent / "evil.ipynb").exists()
+    with zipfile.ZipFile(course / "out" / "moodle-01_halves-feedback.zip") as archive:
+        (name,) = archive.namelist()
+        assert name == "Ada L_417_assignsubmission_file_/01_halves.html"
+        assert "Ada L" in archive.read(name).decode()
+
+
+def test_a_mark_by_hand_for_namesakes_is_told(course: Path, grade):
+    shutil.rmtree(course / "back")
+    for number in (417, 418):
+        (course / "back" / f"Ada L_{number}_assignsubmission_file_").mkdir(parents=True)
+        (course / "back" / f"Ada L_{number}_assignsubmission_file_" / "01_halves.ipynb").write_text("not JSON")
+    (course / "out").mkdir()
+    (course / "out" / "manual.csv").write_text("learner,lab,exercise,points,comment\nAda L,01_halves,half,2,\n")
+    assert "has a mark for 'Ada L' in '01_halves': it counts for all 2 of that name." in grade().output
 
 
 def test_the_copy_that_was_worked_on_counts(course: Path, grade, labs: Path):

@@ -27,7 +27,8 @@ MAX_FILES = 50_000
 MAX_RATIO = 200  # text shrinks to a tenth, a bomb to a thousandth
 # What reading a file, or a member of an archive, can raise; RuntimeError stands for a password.
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-_MOODLE = re.compile(r"(?P<name>.+)_(?P<user>\d+)_assignsubmission_file_?(?P<file>.*)")
+# Moodle and Canvas take underscores out of names: so nobody's file can be given a name that tells of somebody else.
+_MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<user>\d+)_assignsubmission_file_?(?P<file>.*)")
 _CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)")
 _NOT_HANDED_IN = re.compile(r"(^|/)(__MACOSX|\.[^/.][^/]*|node_modules|__pycache__)(/|$)")
 

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,12 +128,15 @@ def _say(left: session.Plan) -> None:
 
 
 def _say_unmatched(out: Path, manual: gradebook.Manual, results: Results) -> None:
-    """Name the marks made by hand that count for nobody: a name is misspelt, most likely."""
-    handed_in = {(row["learner"], row["lab"]) for row in results.rows.values()}
+    """Name the marks made by hand that count for nobody (a name is misspelt, most likely), or for namesakes."""
+    handed_in = Counter((row["learner"], row["lab"]) for row in results.rows.values())
     for learner, lab, _exercise in manual:
-        if (learner, lab) not in handed_in:
-            where = {"path": out / gradebook.MANUAL, "learner": learner, "lab": lab}
-            print(_("%(path)s has a mark for %(learner)r in %(lab)r, and nothing like that was handed in.") % where)
+        if (count := handed_in[learner, lab]) == 1:
+            continue
+        message = _("%(path)s has a mark for %(learner)r in %(lab)r: it counts for all %(count)d of that name.")
+        if not count:
+            message = _("%(path)s has a mark for %(learner)r in %(lab)r, and nothing like that was handed in.")
+        print(message % {"path": out / gradebook.MANUAL, "learner": learner, "lab": lab, "count": count})
 
 
 def _say_statuses(results: Results) -> None:

@@ -49,6 +49,7 @@ class WatchedKernel(RunningKernel):
 
     def execute_cell_input(self, cell_input: str, allow_stdin: bool | None = None) -> str:
         self._begin()
+        self._executing = True
         return super().execute_cell_input(cell_input, allow_stdin=allow_stdin)
 
     def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
@@ -83,9 +84,8 @@ class WatchedKernel(RunningKernel):
             left = self._deadline + GRACE_SECONDS - time.monotonic()
             if left < 0:
                 raise Empty  # a cell that swallows the interrupt and goes on printing would be listened to for ever
-            message = super().get_message(
-                stream, timeout=OUTPUT_SECONDS if self.replied else min(timeout or left, left)
-            )
+            wait = OUTPUT_SECONDS if self.replied and self._executing else min(timeout or left, left)
+            message = super().get_message(stream, timeout=wait)
             if self._counts(message):
                 return message
         raise KernelDied
@@ -101,7 +101,7 @@ class WatchedKernel(RunningKernel):
         self._waiting: deque[dict] = deque()
         self._sent, self._cell = 0, ""
         self._deadline = float("inf")
-        self._ended = self.overflowed = self.replied = False
+        self._ended = self.overflowed = self.replied = self._executing = False
 
     def _read_output(self) -> None:
         """Take the output that has arrived: a queue that nobody empties would lose messages, the last one included."""

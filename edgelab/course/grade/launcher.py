@@ -1,4 +1,4 @@
-"""Starts a pytest for each run: on POSIX as a fork of a server that has imported all it needs.
+"""Starts a pytest for each run: on Linux as a fork of a server that has imported all it needs.
 
 Importing pytest, nbval and Jupyter's client takes longer than running a small notebook. A fork begins behind that, and
 is a process of its own all the same: with its own group, folder, environment and output, and nobody's to keep alive.
@@ -32,17 +32,17 @@ class Spawned:
     """A pytest in `folder`, started from nothing; it writes to `log.txt` there."""
 
     def __init__(self, arguments: list[str], folder: Path, environment: Mapping[str, str]):
-        command = [
-            sys.executable,
-            "-I",
-            "-m",
-            "pytest",
-            *(word for name in PLUGINS for word in ("-p", name)),
-            *arguments,
-        ]
+        plugins = [word for name in PLUGINS for word in ("-p", name)]
+        command = [sys.executable, "-I", "-m", "pytest", *plugins, *arguments, "--grade-parent", str(os.getpid())]
         with (folder / "log.txt").open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
             )
         self.pid = self._process.pid
 
@@ -58,8 +58,11 @@ class Spawned:
         return self._process.returncode is not None
 
     def kill(self) -> None:
-        """End it; harmless where it has ended."""
-        self._process.kill()
+        """End it, and its process group where there is such a thing; harmless where it has ended."""
+        if os.name == "posix":
+            _kill_group(self.pid)
+        else:
+            self._process.kill()
         self._process.wait()
 
 
@@ -93,13 +96,19 @@ class Forked:
 
     def kill(self) -> None:
         """End it and its process group; harmless where it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        _kill_group(self.pid)
         self.wait(START_SECONDS)
         self._connection.close()
 
 
-start = Forked if os.name == "posix" else Spawned
+# On macOS a fork may not use all of the system's libraries, and on Windows there is none.
+start = Forked if sys.platform == "linux" else Spawned
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
 
 _lock = threading.Lock()  # a worker of a cluster may grade in several threads
 _server: tuple[subprocess.Popen, str] | None = None
@@ -147,6 +156,7 @@ def serve(path: str, parent: int) -> None:
 
     import pytest
 
+    server_pid = str(os.getpid())
     plugins = [importlib.import_module(name) for name in PLUGINS]
 
     class Handler(StreamRequestHandler):
@@ -161,16 +171,18 @@ def serve(path: str, parent: int) -> None:
             log = os.open("log.txt", os.O_WRONLY | os.O_CREAT, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            code = int(pytest.main(request["arguments"], plugins=plugins))
+            code = int(pytest.main([*request["arguments"], "--grade-parent", server_pid], plugins=plugins))
             sys.stdout.flush()
             self.wfile.write(str(code).encode())
 
     class Server(ForkingMixIn, UnixStreamServer):
+        max_children = sys.maxsize  # as many as there are threads that ask; at a limit it would wait, deaf to all else
+
         def service_actions(self) -> None:
-            super().service_actions()
             if os.getppid() != parent:  # those that were forked stop by the same sign
                 shutil.rmtree(os.path.dirname(path), ignore_errors=True)
                 os._exit(0)
+            super().service_actions()
 
     server = Server(path, Handler, bind_and_activate=False)
     server.socket.close()

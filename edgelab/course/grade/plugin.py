@@ -21,14 +21,15 @@ STARTUP_SECONDS = 60
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the report's file, and what a cell may print."""
+    """Take the report's file, what a cell may print, and the process that would read the report."""
     parser.addoption("--grade-report", type=Path)
     parser.addoption("--grade-max-output", type=int)
+    parser.addoption("--grade-parent", type=int)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stop when the process that asked for this run is gone: nobody would read the report."""
-    threading.Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
+    """Stop when the process that started this one is gone: nobody would read the report."""
+    threading.Thread(target=_stop_with, args=(config.option.grade_parent,), daemon=True).start()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "GradedNotebook | None":

@@ -21,7 +21,7 @@ def local_workers(count: int) -> Iterator[tuple[Executor, int]]:
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
     try:
-        yield workers, 2 * count
+        yield workers, count  # with more, a worker that is told to end would first begin another
     except BaseException:
         for process in multiprocessing.active_children():  # Ctrl-C: what they are at is lost, and graded another time
             process.terminate()

@@ -166,6 +166,7 @@ def photograph(page, name):
     for theme in ("Dark", "Light"):
         page.evaluate(f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
         page.wait_for_function(f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
+        page.locator("#jupyterlab-splash").wait_for(state="hidden")
         page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
         page.screenshot(path=ARTEFACTS / f"{name}-{theme.lower()}.png")
     page.set_viewport_size({"width": 1280, "height": 900})

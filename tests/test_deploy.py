@@ -280,13 +280,11 @@ def test_a_file_that_cannot_be_run_is_named(name, content, words, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-FLOAT = onnx.TensorProto.FLOAT
-
-
 @pytest.mark.parametrize("shapes", [[(1, 3, 8, 8), (1, 3, 8, 8)], [(1, 4)]], ids=["two", "flat"])
 def test_a_file_of_no_model_of_images_is_named(shapes, tmp_path):
-    inputs = [onnx.helper.make_tensor_value_info(f"x{n}", FLOAT, shape) for n, shape in enumerate(shapes)]
-    output = onnx.helper.make_tensor_value_info("sum", FLOAT, shapes[0])
+    kind = onnx.TensorProto.FLOAT
+    inputs = [onnx.helper.make_tensor_value_info(f"x{n}", kind, shape) for n, shape in enumerate(shapes)]
+    output = onnx.helper.make_tensor_value_info("sum", kind, shapes[0])
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Sum", [x.name for x in inputs], ["sum"])], "graph", inputs, [output]
     )

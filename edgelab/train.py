@@ -61,9 +61,10 @@ def fit(model, train, *, val=None, **options):
                 bar.note(accuracy=f"{accuracy:.2%}")
     except KeyboardInterrupt:
         history.interrupted = True
-        print(_("Training was interrupted: the best weights so far are kept."))
     finally:
         bar.close()
+    if history.interrupted:  # once the bar has ended its line
+        print(_("Training was interrupted: the best weights so far are kept."))
     if best is not None:
         model.load_state_dict(best)
     model.eval()

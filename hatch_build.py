@@ -18,4 +18,5 @@ class CarryTheCourse(BuildHookInterface):
         if not notebooks or not templates:
             raise FileNotFoundError("labs/*.ipynb or datasets/signs/*.png are missing: is this a whole checkout?")
         for path in (*notebooks, *templates, root / "constraints.txt"):
-            build_data["force_include"][str(path)] = f"edgelab/{path.relative_to(root).as_posix()}"
+            place = path.relative_to(root).as_posix()
+            build_data["force_include"][str(path)] = f"edgelab/{place.replace('labs/', 'notebooks/', 1)}"

@@ -157,8 +157,8 @@ def grade(
 ) -> None:
     """Grade returned notebooks; interrupted, it goes on where it was (for those who teach)."""
     try:
-        from edgelab.course.grade import command
-        from edgelab.course.grade.workers import dask_workers, local_workers
+        from edgelab.grading import command
+        from edgelab.grading.workers import dask_workers, local_workers
     except ModuleNotFoundError as error:
         message = _('To grade, install the grading tools: pip install "edgelab[grading]" (%(name)s is missing).')
         raise EdgelabError(message % {"name": error.name}) from error

@@ -1,13 +1,10 @@
-import re
-
-import ipywidgets as widgets
 import pytest
 import torch
 
 from edgelab import data, explore, measure, models
 from edgelab.course import progress
 from edgelab.errors import EdgelabError
-from edgelab.explore import edge_budget, plots, start, table
+from edgelab.explore import plots, table
 from edgelab.explore.explorer import Explorer, choice, slider
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
@@ -133,87 +130,3 @@ def test_a_row_is_kept_replaced_and_shown(tiny_dataset):
 def test_the_pareto_front_leaves_out_what_another_model_beats():
     points = {"big": (10, 0.9), "small": (1, 0.8), "beaten": (10, 0.85), "twin": (1, 0.8)}
     assert table.pareto_front(points) == {"big", "small", "twin"}
-
-
-def test_the_latency_explorer_counts_as_many_runs_as_it_is_told():
-    box = start.latency_explorer(lambda: sum(range(1000)))
-    explorer = box.children[0]
-    assert "50 runs" in explorer.picture.value
-    explorer.children[0].children[0].value = 5
-    assert "5 runs" in explorer.picture.value
-    before = explorer.picture.value
-    box.children[1].click()
-    assert explorer.picture.value != before
-
-
-def test_the_difference_explorer_narrows_with_more_blocks():
-    comparison = measure.compare_latency({"a": lambda: sum(range(20_000)), "b": lambda: sum(range(10_000))}, blocks=12)
-    explorer = start.difference_explorer({"a / b": comparison})
-    assert "6 blocks" in explorer.picture.value
-    explorer.children[0].children[1].value = 12
-    assert "12 blocks" in explorer.picture.value
-
-
-def test_the_machine_card_names_the_cores():
-    assert re.search(r"<table>.*\d", start.machine_card().value)
-
-
-@pytest.mark.parametrize("family", edge_budget.FAMILIES)
-@pytest.mark.parametrize("resolution", [48, 96])
-def test_costs_at_any_resolution_equal_what_is_counted_there(family, resolution):
-    model = edge_budget.FAMILIES[family](0.25).eval()
-    image = torch.zeros(1, 3, resolution, resolution)
-    wants = edge_budget.appetite(family, 0.25, resolution, "fp32", measure.DEVICES[0])
-    assert wants.macs == measure.count_macs(model, image)
-    assert wants.peak_bytes == measure.peak_activation_bytes(model, image, fused=True)
-    assert wants.weight_bytes == 4 * measure.count_params(model)
-
-
-def test_int8_takes_a_quarter_of_the_bytes():
-    device = measure.DEVICES[0]
-    fp32, int8 = (edge_budget.appetite("ResNet", 0.5, 32, precision, device) for precision in ("fp32", "int8"))
-    assert (int8.weight_bytes * 4, int8.peak_bytes * 4) == (fp32.weight_bytes, fp32.peak_bytes)
-    assert int8.latency_ms < fp32.latency_ms
-
-
-def test_the_budget_plot_says_which_limits_break():
-    microcontroller, phone = measure.DEVICES[0], measure.DEVICES[-1]
-    small = edge_budget.budget_plot(microcontroller, "ResNet", 1.0, 32, "fp32", 33, 5).description
-    assert "breaks: flash, RAM, latency" in small
-    assert edge_budget.budget_plot(phone, "ResNet", 1.0, 32, "fp32", 33, 100).description.endswith("fits")
-
-
-def test_every_control_of_lab_01_draws_again():
-    for explorer in (edge_budget.budget_explorer(), edge_budget.memory_explorer()):
-        times = []
-        for control in explorer.children[0].children:
-            assert isinstance(control, widgets.SelectionSlider | widgets.Dropdown)
-            for _label, value in list(control.options)[:4]:
-                before, unchanged = explorer.picture.value, control.value == value
-                control.value = value
-                assert (explorer.picture.value == before) == unchanged
-                times.append(explorer.milliseconds)
-        print(f"redraws: median {sorted(times)[len(times) // 2]:.0f} ms, slowest {max(times):.0f} ms")
-
-
-def test_the_radio_table_asks_the_learners_function():
-    asked = []
-
-    def decide(joules, size, per_bit):
-        asked.append((joules, size))
-        return "edge", joules
-
-    html = edge_budget.radio_table({"fp32": 1e-3}, {"tiny": 100}, decide)._repr_html_()
-    assert asked == [(1e-3, 100)] * len(measure.LINKS)
-    assert html.count("edge") == len(measure.LINKS)
-
-
-def test_the_verdict_table_has_a_row_for_every_device():
-    html = edge_budget.verdict_table(33, 5)._repr_html_()
-    assert html.count('scope="row"') == len(measure.DEVICES)
-    assert "✗" in html
-    assert "✓" in html
-
-
-def test_the_device_table_shows_the_source_of_every_figure():
-    assert edge_budget.device_table()._repr_html_().count('<span title="') == 5 * len(measure.DEVICES)

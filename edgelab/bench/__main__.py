@@ -25,9 +25,9 @@ def _quantization(
     ] = True,
 ) -> None:
     """Measure int8 with and without training, on signs and on Fashion-MNIST."""
-    from edgelab.bench import quantization
+    from edgelab.bench import quantization_goals
 
-    report(quantization.claims(training=training), as_json)
+    report(quantization_goals.claims(training=training), as_json)
 
 
 @app.command("grading")
@@ -42,9 +42,9 @@ def _grading(
     ] = None,
 ) -> None:
     """Measure what grading costs: Linux with bubblewrap and the grading tools."""
-    from edgelab.bench import grading
+    from edgelab.bench import grading_cost
 
-    report(grading.claims(submissions=submissions, nbgrader=nbgrader, lab=lab), as_json)
+    report(grading_cost.claims(submissions=submissions, nbgrader=nbgrader, lab=lab), as_json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The course's machinery: from sources to notebooks, the learner's folder, self-checks, grading."""
+"""The course's machinery: from sources to notebooks, self-checks, the learner's folder and progress."""
 
 import sys
 

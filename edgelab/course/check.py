@@ -1,6 +1,6 @@
 """Instant self-checks: run the learner's code on known inputs, and say what to look at when an answer is wrong.
 
-A lab's checks are short functions in `edgelab/course/checks/<topic>.py`, one per exercise:
+A lab's checks are short functions in `edgelab/labs/lab_<NN_topic>/check.py`, one per exercise:
 
     def weight_bytes(answer):
         with exercise("01_edge_budget", "weight-bytes"):

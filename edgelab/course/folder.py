@@ -19,9 +19,10 @@ STATE = ".edgelab"
 
 
 def shipped_labs() -> Path:
-    """Return the folder of the notebooks that ship: inside an installed package, or `labs` beside it in a checkout."""
+    """Return the folder of the notebooks that ship: `notebooks` in an installed package, `labs` in a checkout."""
     package = Path(__file__).parent.parent
-    return next((folder for folder in (package / "labs", package.parent / "labs") if folder.is_dir()), package / "labs")
+    installed, checkout = package / "notebooks", package.parent / "labs"
+    return checkout if checkout.is_dir() and not installed.is_dir() else installed
 
 
 def state_dir() -> Path:

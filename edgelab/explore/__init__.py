@@ -1,4 +1,4 @@
-"""The widgets and pictures of the labs: what every lab uses, and a module for each lab's own explorers."""
+"""The kit that the labs' widgets, pictures and tables are made of."""
 
 from edgelab.explore.board import progress_board
 from edgelab.explore.pictures import accuracy_bars, contact_sheet

@@ -24,8 +24,8 @@ import time
 import torch
 
 from edgelab import data, models, train
-from edgelab.course.checks import start as check
-from edgelab.explore import accuracy_bars, contact_sheet, progress_board, start, table
+from edgelab.explore import accuracy_bars, contact_sheet, progress_board, table
+from edgelab.labs.lab_00_start import check, explorers
 from edgelab.measure import compare_latency, count_macs, count_params, measure_latency
 
 # %% [markdown]
@@ -42,7 +42,7 @@ from edgelab.measure import compare_latency, count_macs, count_params, measure_l
 # Before you run the next cell: how many cores do you think this computer gives you?
 
 # %% machine-card
-start.machine_card()
+explorers.machine_card()
 
 # %% [markdown]
 # ## Meet the pictures
@@ -95,7 +95,7 @@ accuracy_bars(baseline, dataset)
 # computer?** Choose a number and press **Lock it in**. A wrong one costs nothing, and you will remember the right one better.
 
 # %% predict-latency
-latency_guess = start.predict_latency()
+latency_guess = explorers.predict_latency()
 latency_guess
 
 
@@ -106,7 +106,7 @@ def run_baseline():
 
 
 first = measure_latency(run_baseline, repeats=100)
-latency_guess.reveal(first.p50_ms, start.latency_histogram(first.samples_ms))
+latency_guess.reveal(first.p50_ms, explorers.latency_histogram(first.samples_ms))
 
 # %% [markdown]
 # You asked for one number and got a *distribution*. Other programs run on your computer; caches are warm or cold; the
@@ -225,7 +225,7 @@ print(f"p50 {percentile(samples, 50):.2f} ms, p95 {percentile(samples, 95):.2f} 
 # - Press **Measure again** a few times. Which of the two numbers is the steadier one?
 
 # %% latency-explorer
-start.latency_explorer(run_baseline)
+explorers.latency_explorer(run_baseline)
 
 # %% [markdown]
 # We observe that p50 settles after some tens of runs, and that p95 keeps jumping: it depends on the few worst runs, and
@@ -240,7 +240,7 @@ start.latency_explorer(run_baseline)
 # one after the other. **By how many per cent will the two p50 differ?**
 
 # %% predict-noise
-noise_guess = start.predict_noise()
+noise_guess = explorers.predict_noise()
 noise_guess
 
 # %% measure-noise
@@ -283,7 +283,7 @@ print(twins)
 print(small)
 
 # %% difference-explorer
-start.difference_explorer({"baseline / twin": twins, "baseline / tiny": small})
+explorers.difference_explorer({"baseline / twin": twins, "baseline / tiny": small})
 
 # %% [markdown]
 # Move the slider from few blocks to many, for both pairs. More blocks make the interval narrower, but they do not move it

@@ -20,8 +20,8 @@
 import math
 
 from edgelab import data, models, train
-from edgelab.course.checks import edge_budget as check
-from edgelab.explore import edge_budget, progress_board, table
+from edgelab.explore import progress_board, table
+from edgelab.labs.lab_01_edge_budget import check, explorers
 from edgelab.measure import count_macs, count_params, layer_costs, peak_activations
 
 dataset = data.load()
@@ -33,7 +33,7 @@ image = data.normalize(dataset.test.images[:1])
 # from a datasheet by arithmetic, such as multiply-accumulates per second, is an upper bound. Real programs stay below it.
 
 # %% devices
-edge_budget.device_table()
+explorers.device_table()
 
 # %% [markdown]
 # ## Memory, part one: the weights
@@ -151,7 +151,7 @@ print(f"counted while the model runs:         {count_macs(baseline, image):,} MA
 # The picture itself takes 12 KiB as floats. **How many KiB of activations does the baseline need at its peak?**
 
 # %% predict-peak
-peak_guess = edge_budget.predict_peak()
+peak_guess = explorers.predict_peak()
 peak_guess
 
 # %% measure-peak
@@ -168,7 +168,7 @@ peak_guess.reveal(peak.bytes / 1024)
 # has about half of the baseline's weights. **Does it also need less RAM?**
 
 # %% memory-explorer
-edge_budget.memory_explorer()
+explorers.memory_explorer()
 
 # %% [markdown]
 # Set *model* to MobileNetV2 and *width* to 0.5.
@@ -267,13 +267,13 @@ for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
 # - Double the resolution. Which limits move, and which one does not?
 
 # %% budget-explorer
-edge_budget.budget_explorer()
+explorers.budget_explorer()
 
 # %% [markdown]
 # Here is the baseline on every device at once, with 33 ms for a picture and 5 mJ of energy.
 
 # %% verdicts
-edge_budget.verdict_table(deadline_ms=33, energy_mj=5)
+explorers.verdict_table(deadline_ms=33, energy_mj=5)
 
 # %% [markdown]
 # ## Or send it away?
@@ -315,7 +315,7 @@ computing = {
     "float32": inference_energy(macs, weight_bytes(params, 32), 4.6, dram),
     "int8": inference_energy(macs, weight_bytes(params, 8), 0.3, dram),
 }
-edge_budget.radio_table(computing, {"32×32, raw": 3072, "640×480, JPEG": 30_000}, edge_or_cloud)
+explorers.radio_table(computing, {"32×32, raw": 3072, "640×480, JPEG": 30_000}, edge_or_cloud)
 
 # %% [markdown]
 # Two things are worth seeing. First, the far radios are the dear ones: over Wi-Fi and LTE even our tiny picture costs more to

@@ -19,9 +19,9 @@
 import torch
 
 from edgelab import data, models, train
-from edgelab.course.checks import quantization as check
 from edgelab.deploy import Runner, operators, to_onnx
-from edgelab.explore import progress_board, quantization, table
+from edgelab.explore import progress_board, table
+from edgelab.labs.lab_02_quantization import check, explorers, rounding
 from edgelab.measure import compare_latency
 from edgelab.quantization import QuantizationConfig, calibrate, convert, fold_batchnorm, prepare, sqnr
 
@@ -96,7 +96,7 @@ hidden.show(choose_qparams(0.0, 0.0, rng.randrange(2, 9)))
 # after its first ReLU (`stem`), in front of its last layer (`flatten`), and at its output (`classifier`).
 
 # %% real-ranges
-seen = quantization.activations(baseline, images)
+seen = rounding.activations(baseline, images)
 for place in ("flatten", "classifier"):
     low, high = (float(value) for value in seen[place].aminmax())
     scale, zero_point = choose_qparams(low, high, 8)
@@ -213,8 +213,8 @@ print(f"largest error: {(x - back).abs().max() / scale:.3f} steps")
 
 # %% number-line
 folded = fold_batchnorm(baseline)
-tensors = quantization.example_tensors(folded, seen, images)
-quantization.number_line_explorer(tensors)
+tensors = rounding.example_tensors(folded, seen, images)
+explorers.number_line_explorer(tensors)
 
 # %% [markdown]
 # With few bits it pays to cut the rare large values off; with 8 bits it only costs. Lab 03 makes a method of that. The
@@ -235,7 +235,7 @@ quantization.number_line_explorer(tensors)
 # **How many decibels does one more bit add?**
 
 # %% predict-bit
-bit_guess = quantization.predict_bit()
+bit_guess = rounding.predict_bit()
 bit_guess
 
 # %% [markdown]
@@ -243,8 +243,8 @@ bit_guess
 # over the layers, from 4 bits to 8.
 
 # %% measure-bit
-curves = quantization.sqnr_by_bits(folded)
-bit_guess.reveal(quantization.gain_per_bit(curves["per-tensor"]))
+curves = rounding.sqnr_by_bits(folded)
+bit_guess.reveal(rounding.gain_per_bit(curves["per-tensor"]))
 
 # %% [markdown]
 # One bit more means twice as many marks, and steps half as long. The error is half as large, and its power a quarter:
@@ -258,7 +258,7 @@ bit_guess.reveal(quantization.gain_per_bit(curves["per-tensor"]))
 # Look at all the layers. Then change *scales* from one per tensor to one per channel.
 
 # %% sqnr-explorer
-quantization.sqnr_explorer(curves)
+explorers.sqnr_explorer(curves)
 
 # %% [markdown]
 # At 2 bits the codes are -1, 0 and 1, and nearly all weights round to 0: the error is about as strong as the signal, 0 dB. From
@@ -272,7 +272,7 @@ quantization.sqnr_explorer(curves)
 # - Give each channel its own scale. What happens to the codes, and to the SQNR?
 
 # %% weights-explorer
-quantization.weights_explorer(folded)
+explorers.weights_explorer(folded)
 
 # %% [markdown]
 # With one scale for all, the channel with the largest weights sets the step for everybody. A channel of small weights has to
@@ -288,15 +288,15 @@ quantization.weights_explorer(folded)
 # its own, and would flatter the ratio.
 
 # %% predict-outlier
-outlier_guess = quantization.predict_outlier()
+outlier_guess = rounding.predict_outlier()
 outlier_guess
 
 # %% measure-outlier
-weight = quantization.weights(folded)["stages.1.body.1.0"]
+weight = rounding.weights(folded)["stages.1.body.1.0"]
 loss = {}
 for name, per_channel in (("one scale per tensor", False), ("one scale per channel", True)):
-    spec = quantization.weight_spec(8, per_channel)
-    without, with_it = (quantization.sqnr_of_others(weight, factor, spec) for factor in (1, 20))
+    spec = rounding.weight_spec(8, per_channel)
+    without, with_it = (rounding.sqnr_of_others(weight, factor, spec) for factor in (1, 20))
     loss[name] = without - with_it
 outlier_guess.reveal(loss["one scale per tensor"])
 
@@ -309,7 +309,7 @@ outlier_guess.reveal(loss["one scale per tensor"])
 # %% outlier-explorer
 for name, decibels in loss.items():
     print(f"{name:21} loses {decibels:.1f} dB")
-quantization.outlier_explorer(folded)
+explorers.outlier_explorer(folded)
 
 # %% [markdown]
 # Per channel, the damage stays in channel 0. All other channels are as good as before, to the last bit. The average over the
@@ -325,7 +325,7 @@ quantization.outlier_explorer(folded)
 # code is dropped as well, so that with each $q$ there is a $-q$: the **narrow** range. What does each of them waste?
 
 # %% schemes
-quantization.scheme_table(tensors, bits=8)
+rounding.scheme_table(tensors, bits=8)
 
 # %% [markdown]
 # - **Weights** lie evenly around 0. Symmetric costs them next to nothing.
@@ -414,7 +414,7 @@ q_weight = torch.round(weight / s_w).to(torch.int8)
 q_bias = torch.round(bias / (s_x * s_w)).to(torch.int32)
 
 mine = integer_linear(q_x, z_x, q_weight, q_bias, s_x * s_w / s_y, z_y)
-theirs = quantization.onnxruntime_linear(q_x, s_x, z_x, q_weight, s_w, q_bias, s_y, z_y)
+theirs = rounding.onnxruntime_linear(q_x, s_x, z_x, q_weight, s_w, q_bias, s_y, z_y)
 difference = (mine.int() - theirs.int()).abs()
 print(f"{mine.numel():,} codes: {(difference == 0).sum():,} are equal; the largest difference is {difference.max()}")
 

@@ -19,9 +19,9 @@
 import torch
 
 from edgelab import data, models, train
-from edgelab.course.checks import ptq as check
 from edgelab.deploy import Runner, operators, to_onnx
-from edgelab.explore import calibration, channels, progress_board, ptq, table
+from edgelab.explore import progress_board, table
+from edgelab.labs.lab_03_ptq import calibration, channels, check, files, preparing
 from edgelab.measure import compare_latency
 from edgelab.quantization import calibrate, convert, correct_bias, equalize, prepare
 
@@ -38,16 +38,16 @@ pictures = data.normalize(dataset.train.images[:512])  # what we calibrate on: t
 # it run on one core?** A factor below 1 means larger, or slower.
 
 # %% predict-size
-size_guess = ptq.predict_size()
+size_guess = files.predict_size()
 size_guess
 
 # %% predict-speed
-speed_guess = ptq.predict_speed()
+speed_guess = files.predict_speed()
 speed_guess
 
 # %% write-files
 float_file = to_onnx(baseline, image, "models/baseline.onnx")
-int8_file = ptq.write_int8(baseline, pictures, "models/baseline-int8.onnx")
+int8_file = files.write_int8(baseline, pictures, "models/baseline-int8.onnx")
 
 # %% measure-size
 size_guess.reveal(float_file.stat().st_size / int8_file.stat().st_size)
@@ -61,10 +61,10 @@ speed_guess.reveal(race.ratio)
 # A quarter of the bits, so a quarter of the bytes? Not quite. **What is in the file besides the weights?**
 
 # %% size-table
-ptq.size_table(float_file, int8_file)
+files.size_table(float_file, int8_file)
 
 # %% weights-only
-contents = {name: ptq.file_contents(path) for name, path in {"float32": float_file, "int8": int8_file}.items()}
+contents = {name: files.file_contents(path) for name, path in {"float32": float_file, "int8": int8_file}.items()}
 print(f"weights alone: {contents['float32']['weights'] / contents['int8']['weights']:.2f} times smaller")
 # > weights alone: 4.00 times smaller
 
@@ -93,7 +93,7 @@ for name, path in {"float32": float_file, "int8": int8_file}.items():
 # the title as well. **Can an average stay the same while answers change?**
 
 # %% whom-it-hurt
-ptq.whom_it_hurt(float_file, int8_file, dataset)
+files.whom_it_hurt(float_file, int8_file, dataset)
 
 # %% [markdown]
 # The average hardly moves, and still some answers change, in both directions: where the float model was undecided, a small
@@ -156,7 +156,7 @@ for _ in range(3):
 # more alike, or less?**
 
 # %% fold-baseline
-ptq.fold_table(baseline, fold)
+preparing.fold_table(baseline, fold)
 
 # %% [markdown]
 # In some layers more, in others less: nothing in training asks the channels to agree. We come back to this at the end.
@@ -239,8 +239,8 @@ for _ in range(5):
 # range costs, as the signal-to-noise ratio (SQNR) of lab 02. Higher is better. **Which range wins with 8 bits? And with 4?**
 
 # %% real-ranges
-batches = ptq.activations(baseline, "stages.0.activation", pictures[:32])
-ptq.range_plot(batches, minmax_range(batches), percentile_range(batches, 99.9))
+batches = preparing.activations(baseline, "stages.0.activation", pictures[:32])
+preparing.range_plot(batches, minmax_range(batches), percentile_range(batches, 99.9))
 
 # %% [markdown]
 # Two errors pull in opposite directions. **Rounding** costs more as the steps grow, and so it wants a narrow range.
@@ -290,7 +290,7 @@ def quantize_model(model, images, path):
 
 
 # %% quantize-model-check tags=["check"] points=2
-check.quantize_model(ptq.examine(quantize_model, baseline, pictures[:128], dataset, "models/exercise-int8.onnx"))
+check.quantize_model(files.examine(quantize_model, baseline, pictures[:128], dataset, "models/exercise-int8.onnx"))
 
 # %% quantize-model-hidden tags=["hidden"]
 # What is in the file: the operators that run, every scale (they tell what it was calibrated on), and what it answers.
@@ -316,7 +316,7 @@ hidden.show(answers, tolerance=0.03)
 # attractive. **Which of the rows below will be fast, and is there one slower than float32?**
 
 # %% contest
-ptq.contest(float_file, int8_file, pictures[:128], dataset)
+files.contest(float_file, int8_file, pictures[:128], dataset)
 
 # %% [markdown]
 # Three things to observe.

@@ -24,9 +24,9 @@ from functools import cache
 import torch
 
 from edgelab import data, models, train
-from edgelab.course.checks import qat as check
 from edgelab.deploy import Runner, check_parity, to_onnx
-from edgelab.explore import progress_board, qat, table
+from edgelab.explore import progress_board, table
+from edgelab.labs.lab_04_qat import check, explorers, training
 from edgelab.measure import compare_latency
 from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 
@@ -43,7 +43,7 @@ image = data.normalize(exam.images[:1])
 
 # %% study
 tiny = models.load_pretrained("resnet_tiny", dataset.name)
-study = qat.Study(tiny, lessons, exam)
+study = training.Study(tiny, lessons, exam)
 print(f"float: {study.float_accuracy:.1%} of {len(exam):,} test images")
 
 # %% [markdown]
@@ -60,7 +60,7 @@ for bits in (8, 6, 5, 4):
 # Four bits leave 15 codes to a weight, three bits leave 7. **Which accuracy is left with three bits?**
 
 # %% predict-untrained
-untrained_guess = qat.predict_untrained()
+untrained_guess = training.predict_untrained()
 untrained_guess
 
 # %% untrained-three
@@ -105,7 +105,7 @@ def round_ste(x):
 
 
 # %% round-ste-check tags=["check"] points=3
-check.round_ste(*qat.probe(round_ste))
+check.round_ste(*training.probe(round_ste))
 
 # %% round-ste-hidden tags=["hidden"]
 from edgelab.course import hidden
@@ -144,7 +144,7 @@ def fake_quantize(x, scale, qmin, qmax):
 
 
 # %% fake-quantize-check tags=["check"] points=3
-check.fake_quantize(*qat.probe(fake_quantize))
+check.fake_quantize(*training.probe(fake_quantize))
 
 # %% fake-quantize-hidden tags=["hidden"]
 from edgelab.course import hidden
@@ -164,7 +164,7 @@ for qmin, qmax in ((-7, 7), (-3, 3), (0, 15), (-128, 127)):
 # PyTorch has this operation built in. Do ten thousand random numbers agree, forwards and backwards?
 
 # %% against-torch
-qat.against_torch(fake_quantize)
+training.against_torch(fake_quantize)
 
 # %% [markdown]
 # The explorer shows the staircase, the slope, and below them the weights of a real layer. Weights in the hatched bars are
@@ -175,7 +175,7 @@ qat.against_torch(fake_quantize)
 # - Look at the first layer and at the last. Is a range that suits one good for the other?
 
 # %% slope-explorer
-qat.slope_explorer(tiny)
+explorers.slope_explorer(tiny)
 
 # %% [markdown]
 # ## What the estimator sees
@@ -192,7 +192,7 @@ qat.slope_explorer(tiny)
 # right tread, and where does it stand on the best tread and still want to leave? Compare 2 bits with 5.
 
 # %% loss-explorer
-qat.loss_explorer(tiny, lessons)
+explorers.loss_explorer(tiny, lessons)
 
 # %% [markdown]
 # With 5 bits the dashed slope follows the smooth one closely. With 2 bits it is one number for a third of the way: measured
@@ -213,7 +213,7 @@ qat.loss_explorer(tiny, lessons)
 # **How many of the points that 3 bits lost will training win back, in one pass over the lessons?**
 
 # %% predict-won-back
-won_back_guess = qat.predict_won_back()
+won_back_guess = training.predict_won_back()
 won_back_guess
 
 # %% [markdown]
@@ -254,7 +254,7 @@ for bits in (2, 3):
     first = rng.randrange(8_000)
     start = models.load_pretrained("resnet_tiny", dataset.name)
     model = train_quantized(start, dataset.train[first : first + 2_048], bits)
-    hidden.show(qat.distinct_weights(model), tolerance=0)
+    hidden.show(training.distinct_weights(model), tolerance=0)
     hidden.show(train.predict(model, dataset.test[first % 2_000 :][:64]), tolerance=0.1)
 
 # %% [markdown]
@@ -272,7 +272,7 @@ won_back_guess.reveal(100 * (three.trained - three.untrained))
 # Before you run it: **what will training win at 8 bits?**
 
 # %% bits-explorer
-qat.bits_explorer(study, train_quantized)
+explorers.bits_explorer(study, train_quantized)
 
 # %% [markdown]
 # The bars are the 95 % interval of an accuracy counted on so many images. Read the picture with them.
@@ -291,7 +291,7 @@ qat.bits_explorer(study, train_quantized)
 # and fewer test images, because it is slow.
 
 # %% baseline
-large = qat.Study(models.load_pretrained("resnet", dataset.name), lessons, dataset.test[:1_000])
+large = training.Study(models.load_pretrained("resnet", dataset.name), lessons, dataset.test[:1_000])
 print(f"baseline, float: {large.float_accuracy:.1%}")
 for bits in (4, 3):
     print(f"{bits} bits, untrained: {large.ptq(QuantizationConfig(bits, weight_observer='mse')):.1%}")
@@ -337,7 +337,7 @@ print(f"converted {train.evaluate(four, exam):.2%}, in ONNX Runtime {train.evalu
 # %% bytes-and-time
 files = {f"{bits} bits": (deployed(bits)[1], bits) for bits in (8, 4)}
 print(compare_latency({name: Runner.open(path).once(image) for name, (path, bits) in files.items()}))
-qat.file_table(files, tiny)
+training.file_table(files, tiny)
 
 # %% [markdown]
 # A smaller file? The codes are smaller, but each of them still lies in a byte: ONNX Runtime's integer convolution reads int8.

@@ -9,10 +9,10 @@ import polib
 import pytest
 
 from edgelab.course import build
-from edgelab.course.grade.collect import Submission
-from edgelab.course.grade.limits import MB, Limits
-from edgelab.course.grade.mark import grade
-from edgelab.course.grade.reference import reference
+from edgelab.grading.collect import Submission
+from edgelab.grading.limits import MB, Limits
+from edgelab.grading.mark import grade
+from edgelab.grading.reference import reference
 
 LAB = '''\
 # %% [markdown]

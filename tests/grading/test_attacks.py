@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from edgelab import data
-from edgelab.course.grade import feedback, sandbox
-from edgelab.course.grade.limits import MB, Limits
-from edgelab.course.grade.mark import Status
 from edgelab.course.source import read_source
+from edgelab.grading import feedback, sandbox
+from edgelab.grading.limits import MB, Limits
+from edgelab.grading.mark import Status
 
 HALF = "def half(number):\n    return number * 0.5\n"
 EVENS = "def evens(numbers):\n    return list(filter(lambda number: not number & 1, numbers))\n"

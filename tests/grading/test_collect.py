@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgelab.course.grade.collect import collect
-from edgelab.course.grade.returned import MAX_BYTES, Unreadable
 from edgelab.errors import EdgelabError
+from edgelab.grading.collect import collect
+from edgelab.grading.returned import MAX_BYTES, Unreadable
 
 
 def folder_of(tmp_path: Path, *names: str) -> Path:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelab.course import hidden
-from edgelab.course.grade.compare import agrees
+from edgelab.grading.compare import agrees
 
 
 def shown(*values, tolerance: float = 1e-9) -> str:

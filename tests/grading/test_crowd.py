@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edgelab.course.grade.results import Results
+from edgelab.grading.results import Results
 
 pytestmark = pytest.mark.long
 COUNT = 200
@@ -51,9 +51,9 @@ KINDS = [
 GRADE = """
 import sys
 from pathlib import Path
-from edgelab.course.grade import command
-from edgelab.course.grade.limits import MB, Limits
-from edgelab.course.grade.workers import dask_workers, local_workers
+from edgelab.grading import command
+from edgelab.grading.limits import MB, Limits
+from edgelab.grading.workers import dask_workers, local_workers
 
 if __name__ == "__main__":
     out, who = sys.argv[1:]

@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgelab.course.grade import feedback
-from edgelab.course.grade.collect import Submission
-from edgelab.course.grade.mark import grade
 from edgelab.course.source import read_source
+from edgelab.grading import feedback
+from edgelab.grading.collect import Submission
+from edgelab.grading.mark import grade
 
 # Listens to every cell, and says all it has heard whenever it can.
 SPY = """
@@ -31,7 +31,7 @@ def graded(lab_reference, labs, tmp_path_factory):
     """Return how a hostile notebook was graded, handed in by a hostile name."""
     import json
 
-    from edgelab.course.grade.limits import Limits
+    from edgelab.grading.limits import Limits
 
     notebook = json.loads((labs / "es" / "01_halves.ipynb").read_text())
     for cell in notebook["cells"]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgelab.course.grade import gradebook
-from edgelab.course.grade.results import key
 from edgelab.errors import EdgelabError
+from edgelab.grading import gradebook
+from edgelab.grading.results import key
 
 LABS = {"01_halves": {"half": 3, "evens": 2}, "02_thirds": {"third": 10}}
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from edgelab.course.grade import launcher
-from edgelab.course.grade.launcher import Forked, Spawned
+from edgelab.grading import launcher
+from edgelab.grading.launcher import Forked, Spawned
 
 ASK = ["--version"]
 WORDS = ["-c", os.devnull, "-p", "no:cacheprovider", "--capture=no", "--grade-report", "report"]
@@ -105,7 +105,7 @@ def test_a_killed_grader_leaves_no_process_and_no_folder(end, tmp_path):
     (tmp_path / "sleeps.py").write_text("import time\ntime.sleep(600)\n")
     (tmp_path / "grader.py").write_text(
         "from pathlib import Path\n"
-        "from edgelab.course.grade import launcher\n"
+        "from edgelab.grading import launcher\n"
         f"started = launcher.Forked({[*WORDS, 'sleeps.py']}, Path({str(tmp_path)!r}), {ENVIRONMENT})\n"
         "print(started.pid, launcher._server[0].pid, launcher._server[1], flush=True)\n"
         "started.wait(600)\n"

@@ -5,10 +5,10 @@ import copy
 import pytest
 from nbval.plugin import find_comment_markers
 
-from edgelab.course.grade import merge
-from edgelab.course.grade.returned import Returned, ReturnedCell, Unreadable, lab_of, parse
 from edgelab.course.source import parse as parse_source
 from edgelab.course.source import read_source
+from edgelab.grading import merge
+from edgelab.grading.returned import Returned, ReturnedCell, Unreadable, lab_of, parse
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgelab.course.grade import merge
-from edgelab.course.grade.needed import needed
 from edgelab.course.source import read_source
+from edgelab.grading import merge
+from edgelab.grading.needed import needed
 
 
 def kept(*cells: str, graded: str = "print(x)") -> str:

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edgelab import cli
-from edgelab.course.grade import session
-from edgelab.course.grade.results import Results
+from edgelab.grading import session
+from edgelab.grading.results import Results
 
 HALF = "def half(number):\n    return number * 0.5\n"
 EVENS = "def evens(numbers):\n    return [number for number in numbers if number % 2 == 0]\n"
@@ -235,7 +235,7 @@ def test_submissions_that_learners_could_read_are_refused(course: Path, grade, m
 
 
 def test_two_graders_do_not_share_a_folder(course: Path, grade):
-    from edgelab.course.grade.results import only_grader
+    from edgelab.grading.results import only_grader
 
     (course / "out").mkdir()
     with only_grader(course / "out"):
@@ -249,8 +249,8 @@ def test_a_failure_of_the_infrastructure_is_tried_again_and_is_no_zero(course: P
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import contextmanager
 
-    from edgelab.course.grade.collect import collect
-    from edgelab.course.grade.run import InfrastructureError
+    from edgelab.grading.collect import collect
+    from edgelab.grading.run import InfrastructureError
 
     tries: dict[str, int] = {}
 

@@ -1,0 +1,187 @@
+"""The page that a learner gets back: their own code and what came out of it, a verdict and a hint for each exercise.
+
+The page has no script, asks for nothing from anywhere, and is made of cells that ran before any hidden one did. The
+course's own prose is trusted; what the learner's code put out is not.
+"""
+
+import functools
+import gettext
+import hashlib
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import nbformat
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+
+from edgelab.course.build import po_path
+from edgelab.course.source import Cell
+from edgelab.course.translate import translations
+from edgelab.grading.mark import Graded, Mark
+from edgelab.grading.run import CellRun
+from edgelab.i18n import LOCALE
+
+MAX_TEXT = 20_000
+MAX_PICTURE = 2_000_000
+
+_PAGE = """<!DOCTYPE html>
+<html lang="{lang}">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.2rem; margin-top: 2.5rem; }}
+h3 {{ font-size: 1.05rem; }} h2 {{ border-top: 1px solid #ddd; padding-top: 1rem; }}
+pre {{ background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }}
+img {{ max-width: 100%; }}
+.output pre {{ background: none; border-left: 3px solid #ccc; }}
+.prompt {{ display: none; }}
+.verdict {{ border-left: 4px solid #b00020; padding: .4rem .8rem; background: #fdf3f4; }}
+.verdict.correct {{ border-color: #1b7f3b; background: #f1faf4; }}
+table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ddd; padding: .2rem .6rem; }}
+.k, .kn, .kc, .ow {{ color: #00528c; font-weight: 600; }}
+.c1, .sd {{ color: #5c6f62; }} .s1, .s2, .sa {{ color: #a3410a; }}
+.nf, .nc {{ color: #6b2fa0; }} .mi, .mf {{ color: #1b6e6e; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+class _Renderer(IPythonRenderer):
+    """The course's prose as HTML, its formulas as MathML, which browsers draw without a script."""
+
+    def inline_math(self, body: str) -> str:
+        return convert(body.replace(r"\_", "_"))
+
+    def block_math(self, body: str) -> str:
+        return convert(body.replace(r"\_", "_"), display="block")
+
+
+def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> str:
+    """Return the page as HTML, in the language of the notebook that was handed in."""
+    _ = gettext.translation("edgelab", LOCALE, languages=[graded.lang], fallback=True).gettext
+    prose = {} if graded.lang == "en" else translations(po_path(source, graded.lang))
+    title = _first_heading(cells, prose) or source.stem
+    points = sum(mark.points for mark in graded.marks.values())
+    possible = sum(mark.possible for mark in graded.marks.values())
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(learner)}</p>",
+        f"<p><strong>{html.escape(_('Points: %(points)d of %(possible)d') % {'points': points, 'possible': possible})}"
+        "</strong></p>",
+    ]
+    for exercise, mark in graded.marks.items():
+        heading = _("%(exercise)s: %(points)d of %(possible)d points")
+        words = {"exercise": exercise, "points": mark.points, "possible": mark.possible}
+        body.append(f"<h2>{html.escape(heading % words)}</h2>")
+        state = "correct" if mark.verdict == "correct" else ""
+        body.append(f'<p class="verdict {state}">{html.escape(_verdict(mark, _))}</p>')
+        body.append(_rendered(exercise, graded, cells, prose, with_cells=mark.verdict != "missing"))
+    return _PAGE.format(lang=graded.lang, title=html.escape(f"{title}: {learner}"), body="\n".join(body))
+
+
+def file_name(learner: str, user: str) -> str:
+    """Return a folder's name for a learner, whatever they are called: readable, valid everywhere, no two alike.
+
+    >>> file_name("ada", ""), file_name("../=A(1)", "")
+    ('ada', '___=A(1)-d86e001f')
+    """
+    wanted = f"{learner} {user}".strip()
+    safe = re.sub(r"[^\w@=(), .-]", "_", wanted).replace("..", "__").strip(". ")[:80]
+    if safe and safe == wanted and safe.isascii() and safe == safe.lower():
+        return safe
+    return f"{safe}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+
+
+def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
+    """Return in words what became of an exercise, and where to look. Of the hidden inputs it says nothing."""
+    if mark.error in ("SyntaxError", "IndentationError", "TabError"):
+        return _("Python cannot read your code (%(error)s): it did not run.") % {"error": mark.error}
+    if mark.verdict == "error":
+        text = _("Your code stopped with an error (%(error)s) when it was run with other inputs, or on its own.")
+        return text % {"error": mark.error or _("one of its own")}
+    return {
+        "correct": _("Correct, with inputs that you have not seen, too."),
+        "partly": _(
+            "Partly right: with some inputs your code gives what it should, with others it does not. Full points"
+            " need all of them."
+        ),
+        "wrong": _("With other inputs your code does not give what it should. Read again what the exercise asks for."),
+        "untouched": _("Nothing was written here."),
+        "missing": _(
+            "This exercise's cell is not in the notebook that you handed in. It counts only in its own cell:"
+            " take a fresh copy of the lab, and put your code there."
+        ),
+        "crashed": _("Your code brought Python down. The other exercises were graded without it."),
+        "memory": _("Your code took more memory than there is. The other exercises were graded without it."),
+        "time": _("Your code did not come to an end in time. Does a loop run for ever?"),
+        "output": _("Your code printed far more than anyone could read."),
+    }[mark.verdict]
+
+
+def _rendered(
+    exercise: str, graded: Graded, cells: Sequence[Cell], prose: Mapping[str, str], *, with_cells: bool
+) -> str:
+    """Return the exercise's text, the learner's code and what it and the check put out, as HTML."""
+    place = next(place for place, cell in enumerate(cells) if cell.role == "exercise" and cell.name == exercise)
+    text = cells[place - 1].source if place and cells[place - 1].kind == "markdown" else ""
+    nodes = [new_code_cell(part[:MAX_TEXT]) for part in graded.left_out.get(exercise, ())]
+    runs = {cell.id: cell for cell in graded.cells}
+    for cell in graded.notebook.cells if with_cells and not nodes else ():
+        if cell.metadata.edgelab.exercise == exercise and cell.metadata.edgelab.role in ("exercise", "check"):
+            run = runs.get(cell.id)
+            nodes.append(new_code_cell(cell.source[:MAX_TEXT], outputs=_outputs(run) if run else []))
+    renderer = _Renderer(escape=False, exclude_anchor_links=True)
+    return MarkdownWithMath(renderer=renderer).render(_last_section(prose.get(text, text))) + _html(nodes)
+
+
+def _outputs(run: CellRun) -> list[NotebookNode]:
+    """Return the outputs that a page can show without trusting them: text, and pictures as such."""
+    kept = []
+    for output in run.outputs:
+        if output["output_type"] == "stream":
+            kept.append({**output, "text": output["text"][:MAX_TEXT]})
+        elif output["output_type"] == "error":
+            lines = [line[:MAX_TEXT] for line in map(str, output["traceback"])][-40:]
+            kept.append({"output_type": "error", "ename": "", "evalue": "", "traceback": lines})
+        elif output["output_type"] in ("display_data", "execute_result"):
+            kinds = {"text/plain": MAX_TEXT, "image/png": MAX_PICTURE, "image/jpeg": MAX_PICTURE}
+            data = {
+                kind: value
+                for kind, value in output["data"].items()
+                if isinstance(value, str) and len(value) <= kinds.get(kind, 0)
+            }
+            kept.append({"output_type": "display_data", "metadata": {}, "data": data})
+    return [nbformat.from_dict(output) for output in kept]
+
+
+@functools.cache
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(template_name="basic", sanitize_html=True, exclude_anchor_links=True)
+
+
+def _html(cells: list[NotebookNode]) -> str:
+    return _exporter().from_notebook_node(new_notebook(cells=cells))[0]
+
+
+def _first_heading(cells: Sequence[Cell], prose: Mapping[str, str]) -> str:
+    texts = (prose.get(cell.source, cell.source) for cell in cells if cell.kind == "markdown")
+    lines = (line for text in texts for line in text.split("\n"))
+    return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), "")
+
+
+def _last_section(text: str) -> str:
+    """Return the last section of a prose cell: the one about the exercise that follows."""
+    return re.split(r"(?m)^(?=#{1,6} )", text)[-1]

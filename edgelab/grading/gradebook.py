@@ -1,0 +1,205 @@
+"""The gradebook: one row a learner, as a spreadsheet for people and in the columns that Canvas and Moodle import.
+
+Formats: Canvas, "How do I import grades in the Gradebook?" (columns Student, ID, SIS User ID, SIS Login ID, Section,
+then one for each assignment, and a row "Points Possible"); Moodle, "Grade import" (any column, mapped by hand to a user
+field or a grade item) and, for an assignment's own grading worksheet, Identifier, Grade and Last modified (grade).
+Which feedback file is whose, Moodle tells by the folder it lies in (mod/assign/feedback/file/importziplib.php).
+"""
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgelab.course.folder import write_whole
+from edgelab.errors import EdgelabError
+from edgelab.grading.mark import Status
+from edgelab.grading.results import Key
+from edgelab.i18n import _
+
+MANUAL = "manual.csv"
+_MANUAL_COLUMNS = ("learner", "lab", "exercise", "points", "comment")
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the full-width signs count as well
+_UNGRADED = (Status.NOT_GRADED, Status.UNKNOWN_LAB)
+
+
+@dataclass(frozen=True)
+class ManualMark:
+    """Points that a person gave, which stand whatever the grader says."""
+
+    points: float
+    comment: str
+
+
+Manual = Mapping[tuple[str, str, str], ManualMark]
+Labs = Mapping[str, Mapping[str, int]]  # lab -> exercise -> points that it can give
+
+
+def read_manual(folder: Path, labs: Labs) -> Manual:
+    """Return the marks of `manual.csv`, by (learner, lab, exercise). A missing file is made, with its header alone.
+
+    Raises:
+        EdgelabError: a line of it names no exercise, or no number of points.
+    """
+    path = folder / MANUAL
+    if not path.exists():
+        write_whole(path, _csv([_MANUAL_COLUMNS]).encode("utf-8-sig"))
+        return {}
+    text = path.read_text("utf-8-sig")
+    first = text.partition("\n")[0]
+    separator = ";" if first.count(";") > first.count(",") else ","  # as spreadsheets save it in much of the world
+    marks = {}
+    for number, row in enumerate(csv.DictReader(io.StringIO(text), delimiter=separator), start=2):
+        where = {"path": path, "line": number}
+        learner, lab, exercise, points, comment = (_plain(row.get(column)) for column in _MANUAL_COLUMNS)
+        if not any((learner, lab, exercise, points)):
+            continue
+        if lab in labs and exercise not in labs[lab]:
+            message = _("%(path)s, line %(line)d: lab %(lab)r has no exercise %(exercise)r.")
+            raise EdgelabError(message % {**where, "lab": lab, "exercise": exercise})
+        if not re.fullmatch(r"\d+([.,]\d+)?", points):
+            message = _("%(path)s, line %(line)d: %(points)r is no number of points.")
+            raise EdgelabError(message % {**where, "points": points})
+        marks[learner, lab, exercise] = ManualMark(float(points.replace(",", ".")), comment)
+    return marks
+
+
+def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) -> list[Path]:
+    """Write every gradebook, and return the files. The same rows give the same bytes, in whatever order they came."""
+    learners: dict[tuple[str, str], dict[str, dict]] = {}
+    for (learner, user, lab), row in sorted(rows.items()):
+        learners.setdefault((learner, user), {})[lab] = row
+    files = {
+        "gradebook.csv": _csv(_for_people(learners, labs, manual)).encode("utf-8-sig"),  # Excel asks for the mark
+        "canvas.csv": _csv(_for_canvas(learners, labs, manual)).encode(),
+        "moodle.csv": _csv(_for_moodle(learners, labs, manual)).encode(),
+    }
+    for lab in labs:
+        worksheet = list(_moodle_worksheet(learners, labs, lab, manual))
+        if len(worksheet) > 1:
+            files[f"moodle-{lab}.csv"] = _csv(worksheet).encode()
+            files[f"moodle-{lab}-feedback.zip"] = _moodle_feedback(folder, rows, lab)
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in files]
+
+
+def exercise_points(row: dict, exercise: str, manual: Manual) -> float | None:
+    """Return what an exercise got, by hand or by the grader; None where nobody has graded it."""
+    mark = manual.get((row["learner"], row["lab"], exercise))
+    if mark is not None:
+        return mark.points
+    if row["status"] in _UNGRADED:
+        return None
+    return row["exercises"].get(exercise, {}).get("points", 0)
+
+
+def total(row: dict | None, possible: Mapping[str, int], manual: Manual) -> float | None:
+    """Return a lab's points; None where it was not handed in, or any part of it is not graded."""
+    if row is None:
+        return None
+    points = [exercise_points(row, exercise, manual) for exercise in possible]
+    return None if None in points else sum(points)
+
+
+def _for_people(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Sequence]:
+    header = ["learner", "user"]
+    for lab, possible in labs.items():
+        header += [f"{lab} status", *(f"{lab} {name} [{points}]" for name, points in possible.items())]
+        header += [f"{lab} total [{sum(possible.values())}]", f"{lab} by hand", f"{lab} reference"]
+    yield [*header, "other files", "grader"]
+    for (learner, user), found in learners.items():
+        line: list = [learner, user]
+        for lab, possible in labs.items():
+            row = found.get(lab)
+            by_hand = [
+                f"{name} ({mark.comment})" if mark.comment else name
+                for name in possible
+                if (mark := manual.get((learner, lab, name)))
+            ]
+            points = [exercise_points(row, name, manual) if row else None for name in possible]
+            line += [row["status"] if row else "not handed in", *points, total(row, possible, manual)]
+            line += ["; ".join(by_hand), row["reference"] if row else ""]
+        others = [f"{row['file']}: {row['status']}" for lab, row in found.items() if lab not in labs]
+        yield [*line, "; ".join(others), " ".join(sorted({row["grader"] for row in found.values()}))]
+
+
+def _for_canvas(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Sequence]:
+    yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *labs]
+    yield ["    Points Possible", "", "", "", "", *(sum(possible.values()) for possible in labs.values())]
+    for (learner, user), found in learners.items():
+        totals = [total(found.get(lab), possible, manual) for lab, possible in labs.items()]
+        number = user if _platform(found) == "canvas" else ""
+        yield [learner, number, "", "" if user else learner, "", *totals]
+
+
+def _for_moodle(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Sequence]:
+    yield ["Username", *(column for lab in labs for column in (lab, f"{lab} feedback"))]
+    for (learner, _user), found in learners.items():
+        line: list = [learner]
+        for lab, possible in labs.items():
+            points = total(found.get(lab), possible, manual)
+            line += ["-" if points is None else points, _comment(found.get(lab), possible, manual)]
+        yield line
+
+
+def _moodle_worksheet(learners: Mapping, labs: Labs, lab: str, manual: Manual) -> Iterable[Sequence]:
+    """The number in the names of Moodle's zip is the participant's in this assignment, and this is where it counts."""
+    yield ["Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (grade)", "Feedback comments"]
+    for (learner, user), found in learners.items():
+        points = total(found.get(lab), labs[lab], manual)
+        if _platform(found) == "moodle" and points is not None:
+            identifier = f"Participant {user}"
+            comment = _comment(found[lab], labs[lab], manual)
+            yield [identifier, learner, points, sum(labs[lab].values()), "-", comment]
+
+
+def _moodle_feedback(folder: Path, rows: Mapping[Key, dict], lab: str) -> bytes:
+    """Return the learners' pages as a zip: Moodle looks for the number behind the first underscore of a folder."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for (learner, user, _where), row in sorted(rows.items()):
+            page = folder / row.get("feedback", "")
+            if (row["platform"], row["lab"]) == ("moodle", lab) and page.is_file():
+                name = re.sub(r"[_/\\]", " ", learner)
+                where = zipfile.ZipInfo(f"{name}_{user}_assignsubmission_file_/{lab}.html")  # the same date every time
+                archive.writestr(where, page.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _platform(rows: Mapping[str, dict]) -> str:
+    """Return where a learner's files came from; empty where they tell nothing."""
+    return next(iter(rows.values()))["platform"]
+
+
+def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> str:
+    """Return what a learner is told beside the points: what went wrong, and the words behind a mark by hand."""
+    if row is None:
+        return ""
+    by_hand = ((name, manual.get((row["learner"], row["lab"], name))) for name in possible)
+    said = [f"{name}: {mark.comment}" for name, mark in by_hand if mark and mark.comment]
+    return "; ".join(said if row["status"] == Status.GRADED else [row["status"], *said])
+
+
+def _csv(rows: Iterable[Sequence]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: str | float | None) -> str | float:
+    """Return a value as it is safe in a spreadsheet: a text that would be run as a formula is marked as text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value != "-" and _FORMULA.match(value):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def _plain(value: str | None) -> str:
+    """Return a cell that a person has typed, or copied from a gradebook with the mark that `_cell` put there."""
+    value = (value or "").strip()
+    return value[1:] if value[:1] == "'" and _FORMULA.match(value[1:]) else value

@@ -1,0 +1,184 @@
+"""From a run to points. Only hidden cells earn: what they print can be right only if the learner's code computed it.
+
+A check cell tells the learner ✓ or what to look at. A cheat's code can print the same, so the check's points are paid
+when all hidden cells of its exercise agree with the reference; a hidden cell may have points of its own besides.
+"""
+
+import builtins
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nbformat import NotebookNode
+
+from edgelab.course.source import Cell, stub
+from edgelab.grading.collect import Submission
+from edgelab.grading.limits import Limits
+from edgelab.grading.merge import answers, merge
+from edgelab.grading.reference import Reference, environment, points
+from edgelab.grading.returned import parse
+from edgelab.grading.run import CellRun, InfrastructureError, Run, run
+
+
+class Status(StrEnum):
+    """What became of a submission; of several things that went wrong, the first of these."""
+
+    NOT_GRADED = "not graded"  # the infrastructure failed, so there are no points, and no zero either
+    UNREADABLE = "unreadable"
+    UNKNOWN_LAB = "unknown lab"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out of memory"
+    TIMED_OUT = "timed out"
+    TOO_MUCH_OUTPUT = "too much output"
+    MISSING = "missing exercise"
+    GRADED = "graded"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One exercise: its points, those it can give, and a verdict.
+
+    The verdict is "correct", "partly", "wrong", "error", "untouched", "missing", "crashed", "memory", "time" or
+    "output"; `error` is the name of the error that stopped a hidden cell.
+    """
+
+    points: int
+    possible: int
+    verdict: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A submission's marks by exercise, and the cells that a learner may see again: those run before any hidden one.
+
+    `left_out` is the code, by exercise, that took the kernel down: the notebook that was marked ran without it.
+    """
+
+    status: Status
+    marks: Mapping[str, Mark]
+    cells: Sequence[CellRun]
+    notebook: NotebookNode
+    lang: str
+    runs: int
+    left_out: Mapping[str, list[str]]
+
+
+_STATUS = {
+    "crashed": Status.CRASHED,
+    "memory": Status.OUT_OF_MEMORY,
+    "time": Status.TIMED_OUT,
+    "output": Status.TOO_MUCH_OUTPUT,
+    "missing": Status.MISSING,
+}
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
+
+
+def grade(submission: Submission, reference: Reference, limits: Limits, dataset: str = "") -> Graded:
+    """Run a submission and mark it.
+
+    An exercise that takes the kernel down, or never ends, is put back to its stub and the notebook is run again: what
+    the other exercises earn does not depend on it.
+
+    Raises:
+        Unreadable: there is nothing to run.
+        InfrastructureError: the run failed, and not through the submission.
+    """
+    returned = parse(submission.read())
+    code = answers(returned, reference.cells)
+    fatal: dict[str, str] = {}
+    runs = 0
+    while True:
+        notebook = merge(
+            reference.cells,
+            code,
+            seed=reference.seed,
+            expected=reference.expected,
+            left_out=fatal,
+            whole=reference.whole,
+        )
+        result = run(
+            notebook,
+            limits,
+            environment=environment(returned.lang, dataset),
+            reference=reference.seconds,
+            sandboxed=reference.sandboxed,
+        )
+        runs += 1
+        end = _end(notebook, result)
+        if end is None:
+            break
+        fatal[_blamed(notebook, end, code, fatal)] = _reason(result, end)
+    marks = {
+        exercise: Mark(0, possible, fatal[exercise])
+        if exercise in fatal
+        else _mark(exercise, reference, code, result.cells)
+        for exercise, possible in points(reference.cells).items()
+    }
+    shown = [cell for cell in result.cells if cell.role in ("exercise", "check")]
+    return Graded(_status(marks), marks, shown, notebook, returned.lang, runs, {name: code[name] for name in fatal})
+
+
+def _end(notebook: NotebookNode, result: Run) -> int | None:
+    """Return the place of the cell that the kernel did not outlive; None where it reached the end."""
+    dead = next((place for place, cell in enumerate(result.cells) if not cell.alive), len(result.cells))
+    return dead if dead < len(notebook.cells) else None
+
+
+def _reason(result: Run, end: int) -> str:
+    if result.killed:
+        return result.killed
+    why = result.cells[end].why if end < len(result.cells) else "died"
+    return "crashed" if why == "died" else why
+
+
+def _blamed(notebook: NotebookNode, end: int, code: Mapping, fatal: Mapping) -> str:
+    """Return the exercise whose code ran last: the cell's own, or the last one before it that the learner wrote."""
+    for cell in reversed(notebook.cells[: end + 1]):
+        exercise = cell.metadata.edgelab.exercise
+        if exercise in code and exercise not in fatal:
+            return exercise
+    raise InfrastructureError("the kernel ended in a cell of ours")
+
+
+def _mark(exercise: str, reference: Reference, code: Mapping[str, list[str]], cells: Sequence[CellRun]) -> Mark:
+    passed = {cell.id for cell in cells if cell.passed}
+    ours = [cell for cell in reference.cells if cell.exercise == exercise]
+    hidden = [cell for cell in ours if cell.role == "hidden"]
+    all_agree = all(cell.id in passed for cell in hidden)
+    earned = sum(cell.points for cell in hidden if cell.id in passed)
+    earned += sum(cell.points for cell in ours if cell.role == "check" and all_agree)
+    theirs = [cell for cell in cells if cell.exercise == exercise and not cell.passed]
+    verdict, error = _verdict(exercise, ours, code, theirs)
+    if all_agree:
+        verdict, error = "correct", ""
+    elif verdict in ("wrong", "error") and any(cell.id in passed for cell in hidden):
+        verdict = "partly"
+    return Mark(earned, sum(cell.points for cell in ours), verdict, error)
+
+
+def _verdict(exercise: str, ours: list[Cell], code: Mapping, failed: list[CellRun]) -> tuple[str, str]:
+    """Return why an exercise is not correct, and the error that stopped it, if one did."""
+    if exercise not in code:
+        return "missing", ""
+    own = next(cell for cell in ours if cell.role == "exercise")
+    if [part.strip() for part in code[exercise]] == [stub(own.source, own.name).strip()]:
+        return "untouched", ""
+    for cell in failed:
+        if cell.why in ("time", "output", "died"):
+            return "crashed" if cell.why == "died" else cell.why, ""
+        if cell.error.get("ename") in _OUT_OF_MEMORY:
+            return "memory", ""
+    errors = [cell.error.get("ename", "") for cell in failed if cell.role != "check" and cell.why == "error"]
+    return ("error", _builtin(errors[0])) if errors else ("wrong", "")
+
+
+def _builtin(name: str) -> str:
+    """Return an error's name where it is Python's own: any other is text that the learner's code has made up."""
+    found = getattr(builtins, name, None)
+    return name if isinstance(found, type) and issubclass(found, BaseException) else ""
+
+
+def _status(marks: Mapping[str, Mark]) -> Status:
+    found = {_STATUS[mark.verdict] for mark in marks.values() if mark.verdict in _STATUS}
+    return next((status for status in Status if status in found), Status.GRADED)

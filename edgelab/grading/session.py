@@ -1,0 +1,216 @@
+"""A grading from end to end: what is left to do, who does it, and what is written down when it is done."""
+
+import dataclasses
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from edgelab.course.folder import edit, make_folder, write_whole
+from edgelab.course.source import read_source, stub
+from edgelab.grading import feedback, mark
+from edgelab.grading.collect import Submission
+from edgelab.grading.limits import Limits
+from edgelab.grading.merge import answers
+from edgelab.grading.reference import Reference, grader
+from edgelab.grading.results import Key, Results, key
+from edgelab.grading.returned import Unreadable, parse
+from edgelab.grading.run import InfrastructureError
+from edgelab.grading.workers import Workers
+
+TRIES = 3
+MAX_LOOK_INSIDE = 4 * 2**20  # JSON takes twenty times its size in memory, at worst; larger files are for the workers
+
+
+@dataclass(frozen=True)
+class Job:
+    """One submission to grade, with all that a worker needs, on this machine or another that sees the same folders."""
+
+    submission: Submission
+    sha256: str
+    reference: Reference
+    source: Path
+    out: Path
+    limits: Limits
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a grading has to do: rows that are known without a run, jobs, and the number of rows kept from before."""
+
+    known: list[dict]
+    jobs: list[Job]
+    kept: int
+
+
+def seed_of(out: Path, seed: int | None) -> int:
+    """Return the seed of the grading in `out`: given, else what it has had, else a new one, which it keeps."""
+    with edit(out / "grading.json") as state:
+        state["seed"] = seed if seed is not None else state.get("seed", secrets.randbelow(2**31))
+        return state["seed"]
+
+
+def plan(
+    submissions: Iterable[Submission],
+    labs: Mapping[str, Path],
+    prepared: Callable[[str], Reference],
+    results: Results,
+    *,
+    only: str = "",
+    limits: Limits,
+    out: Path,
+    dataset: str = "",
+) -> Plan:
+    """Return what is left to do.
+
+    `labs` are the sources by name, and `prepared` returns the reference of one: called only for labs that were handed
+    in. `only` is the one lab to grade. Where a learner handed in a lab more than once, the copy counts in which most
+    exercises are worked on, the last of equal ones.
+    """
+    known, jobs, kept = {}, [], 0
+    chosen: dict[Key, tuple[Submission, str]] = {}
+    for submission in submissions:
+        row, lab = _look_at(submission, labs)
+        if only and lab in labs and lab != only:
+            continue
+        if row["status"] != mark.Status.GRADED:
+            known[key(row)] = row
+            continue
+        before = chosen.get(key(row))
+        if before is None or _worked_on(submission, labs[lab]) >= _worked_on(before[0], labs[lab]):
+            chosen[key(row)] = submission, row["sha256"]
+    for where, (submission, digest) in chosen.items():
+        known.pop(where, None)
+        lab = where[2]
+        reference = prepared(lab)
+        row = results.rows.get(where)
+        if row and (row["sha256"], row["reference"]) == (digest, reference.hash) and row["final"]:
+            kept += 1
+        else:
+            # A worker of a cluster may have started in any folder.
+            submission = dataclasses.replace(submission, root=submission.root.absolute())
+            jobs.append(Job(submission, digest, reference, labs[lab].absolute(), out.absolute(), limits, dataset))
+    results.forget(where for where, row in results.rows.items() if not row["lab"] and where not in known)
+    return Plan([row for where, row in known.items() if results.rows.get(where) != row], jobs, kept)
+
+
+def grade_one(job: Job) -> dict:
+    """Grade one submission, write its feedback, and return its row. This runs in a worker.
+
+    Raises:
+        InfrastructureError: to be tried again.
+    """
+    submission, lab = job.submission, job.reference.lab
+    row = _row(submission, lab, mark.Status.GRADED, "") | {"sha256": job.sha256, "reference": job.reference.hash}
+    try:
+        submission.read()
+    except Unreadable as problem:  # it could be read when this grading began
+        raise InfrastructureError(f"{submission.root / submission.name} cannot be read here: {problem}") from problem
+    try:
+        graded = mark.grade(submission, job.reference, job.limits, job.dataset)
+    except Unreadable as problem:
+        return row | {"status": str(mark.Status.UNREADABLE), "detail": str(problem)}
+    folder = make_folder(job.out / "feedback" / feedback.file_name(submission.learner, submission.user))
+    page = feedback.page(graded, submission.learner, job.source, job.reference.cells)
+    write_whole(folder / f"{lab}.html", page.encode("utf-8", "replace"))
+    return row | {
+        "status": str(graded.status),
+        "exercises": {name: vars(found) for name, found in graded.marks.items()},
+        "lang": graded.lang,
+        "runs": graded.runs,
+        "feedback": (folder / f"{lab}.html").relative_to(job.out).as_posix(),
+    }
+
+
+def carry_out(jobs: list[Job], results: Results, workers: Callable[[], Workers], done: Callable[[], None]) -> None:
+    """Grade all jobs, adding each row as it comes; `done` is called after each.
+
+    A failure of the infrastructure, a worker that died among them, is tried again, and then becomes a row without
+    points, which the next grading takes up.
+    """
+    left = {number: (job, 0) for number, job in enumerate(jobs)}
+    while left:
+        with workers() as (executor, ahead):
+            for number, outcome in _outcomes(executor, ahead, {number: job for number, (job, _tries) in left.items()}):
+                job, tries = left[number]
+                if isinstance(outcome, dict):
+                    results.add(outcome)
+                elif tries + 1 < TRIES:
+                    left[number] = (job, tries + 1)
+                    continue
+                else:
+                    results.add(_not_graded(job, outcome))
+                del left[number]
+                done()
+
+
+def _outcomes(workers: Executor, ahead: int, jobs: Mapping[int, Job]) -> Iterator[tuple[int, dict | BaseException]]:
+    """Yield each job's row, or what kept it from having one; no more than `ahead` jobs are handed out at a time."""
+    waiting = iter(jobs.items())
+    running: dict[Future, int] = {}
+    broken = False
+    try:
+        while True:
+            while not broken and len(running) < ahead and (item := next(waiting, None)):
+                running[workers.submit(grade_one, item[1])] = item[0]
+            if not running:
+                return
+            finished, _rest = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                error = future.exception()
+                broken = broken or isinstance(error, BrokenProcessPool)
+                yield running.pop(future), error if error is not None else future.result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _look_at(submission: Submission, labs: Mapping[str, Path]) -> tuple[dict, str]:
+    """Return a row for the file, "graded" if it can be, and its lab. Its content is not kept: there may be hundreds."""
+    try:
+        content = submission.read()
+        lab = submission.lab
+        if lab not in labs and len(content) <= MAX_LOOK_INSIDE:
+            lab = parse(content).lab
+        status, detail = (mark.Status.GRADED if lab in labs else mark.Status.UNKNOWN_LAB), ""
+    except Unreadable as problem:
+        content, lab, status, detail = b"", submission.lab, mark.Status.UNREADABLE, str(problem)
+    row = _row(submission, lab if lab in labs else "", status, detail) | {"sha256": sha256(content).hexdigest()}
+    return row, lab
+
+
+def _worked_on(submission: Submission, source: Path) -> int:
+    """Return the number of exercises in which something was written; -1 where that cannot be read."""
+    cells = read_source(source)
+    stubs = {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+    try:
+        found = answers(parse(submission.read()), cells)
+    except Unreadable:
+        return -1
+    return sum([part.strip() for part in parts] != [stubs[name]] for name, parts in found.items())
+
+
+def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> dict:
+    return {
+        "learner": submission.learner,
+        "user": submission.user,
+        "platform": submission.platform,
+        "lab": lab,
+        "file": submission.name.encode("utf-8", "replace").decode(),
+        "status": str(status),
+        "detail": detail,
+        "exercises": {},
+        "sha256": "",
+        "reference": "",
+        "grader": grader(),
+        "final": True,
+    }
+
+
+def _not_graded(job: Job, error: BaseException) -> dict:
+    row = _row(job.submission, job.reference.lab, mark.Status.NOT_GRADED, f"{type(error).__name__}: {error}")
+    return row | {"sha256": job.sha256, "reference": job.reference.hash, "final": False}

@@ -1,0 +1,1 @@
+"""Lab 01: which limit a model breaks on which device."""

@@ -1,0 +1,1 @@
+"""Lab 03: how good int8 is without training, and how much faster here."""

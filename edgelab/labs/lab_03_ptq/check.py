@@ -1,0 +1,250 @@
+"""The self-checks of lab 03."""
+
+from statistics import fmean
+
+from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
+from edgelab.i18n import _
+
+LAB = "03_ptq"
+
+
+def fold(answer, tensor):
+    """Check `fold(weight, bias, mean, var, gamma, beta, eps)`; `tensor` makes tensors of lists."""
+    with exercise(LAB, "fold"):
+        weight = tensor([[[[1.0, 2.0]], [[-1.0, 0.5]]], [[[3.0, -1.0]], [[2.0, 4.0]]]])  # (2, 2, 1, 2)
+        norm = (tensor([2.0, 3.0]), tensor([0.16, 0.91]), tensor([1.0, 3.0]), tensor([0.5, -1.0]), 0.09)
+        inputs = [(weight, tensor(bias), *norm) for bias in ([0.0, 0.0], [1.0, -2.0])]
+        mistakes = [
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: _folded(
+                    weight, bias, mean, gamma / (var + eps), beta
+                ),
+                _("Batch norm divides by the standard deviation: take the square root of var + eps."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: _folded(weight, bias, mean, gamma / var**0.5, beta),
+                _("eps is missing: it is added to the variance, under the root."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: _folded(
+                    weight, bias, 0 * mean, gamma / (var + eps) ** 0.5, beta
+                ),
+                _("The mean is missing: batch norm takes it away from what the convolution gives."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: (
+                    _per_channel(gamma / (var + eps) ** 0.5) * weight,
+                    bias - mean * gamma / (var + eps) ** 0.5 + beta,
+                ),
+                _("The old bias passes through the batch norm too: scale (bias - mean), not the mean alone."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: (
+                    _per_channel(gamma / (var + eps) ** 0.5) * weight,
+                    beta - mean * gamma / (var + eps) ** 0.5,
+                ),
+                _("The old bias is lost: the convolution adds it before the batch norm."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: (
+                    _per_channel(gamma / (var + eps) ** 0.5) * weight,
+                    bias,
+                ),
+                _("The bias must change as well: it takes over the mean and beta."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: (
+                    weight * (gamma / (var + eps) ** 0.5),
+                    (bias - mean) * gamma / (var + eps) ** 0.5 + beta,
+                ),
+                _("The factors run along the last axis of the weight. Output channels are the first: reshape them."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: (
+                    weight * (gamma / (var + eps) ** 0.5).reshape(1, -1, 1, 1),
+                    (bias - mean) * gamma / (var + eps) ** 0.5 + beta,
+                ),
+                _("The factors run along the input channels, axis 1. Batch norm follows the output channels, axis 0."),
+            ),
+        ]
+        cases = []
+        for given in inputs:
+            weight, bias, mean, var, gamma, beta, eps = given
+            cases.append(Case(given, _folded(weight, bias, mean, gamma / (var + eps) ** 0.5, beta), 1e-5))
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def _folded(weight, bias, mean, factor, beta):
+    return _per_channel(factor) * weight, (bias - mean) * factor + beta
+
+
+def _per_channel(factor):
+    return factor.reshape(-1, 1, 1, 1)
+
+
+def minmax_range(answer, tensor):
+    """Check `minmax_range(batches)`, the first half of the exercise on observers; `tensor` makes tensors of lists."""
+    with exercise(LAB, "minmax-range"):
+        cases = [
+            Case(([tensor([[0.5, -2.0], [1.0, 3.0]]), tensor([[7.0, 0.0]]), tensor([1.0])],), (-2.0, 7.0), 1e-6),
+            Case(([tensor([1.5, 4.0]), tensor([2.0, 3.0, 2.5])],), (1.5, 4.0), 1e-6),
+        ]
+        mistakes = [
+            Mistake(
+                lambda batches: (min(_values(batches[-1:])), max(_values(batches[-1:]))),
+                _("Those are the extremes of the last batch. Keep the smallest and the largest over all of them."),
+            ),
+            Mistake(
+                lambda batches: (min(_values(batches[:1])), max(_values(batches[:1]))),
+                _("Those are the extremes of the first batch. Is the `return` inside the loop?"),
+            ),
+            Mistake(
+                lambda batches: (
+                    fmean(min(_values([batch])) for batch in batches),
+                    fmean(max(_values([batch])) for batch in batches),
+                ),
+                _("That averages the extremes of the batches: a moving average does so. Min-max forgets nothing."),
+            ),
+            Mistake(
+                lambda batches: (-max(map(abs, _values(batches))), max(map(abs, _values(batches)))),
+                _("That makes the range symmetric. Activations may start anywhere: return the real minimum."),
+            ),
+            Mistake(
+                lambda batches: (min(0, *_values(batches)), max(0, *_values(batches))),
+                _("You extend the range to 0. That is right, but it comes later: choose_qparams does it."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def percentile_range(answer, tensor):
+    """Check `percentile_range(batches, percent)`, the second half of the exercise; `tensor` makes tensors of lists."""
+    with exercise(LAB, "percentile-range"):
+        even = [tensor([float(n) for n in range(61)]), tensor([[float(n)] for n in range(61, 101)])]
+        skewed = [tensor([float(n * n) for n in range(-2, 9)]), tensor([-float(n) for n in range(1, 11)])]
+        cases = [
+            Case((even, 90.0), (5.0, 95.0), 1e-5),
+            Case((even, 99.0), (0.5, 99.5), 1e-5),
+            Case((skewed, 80.0), _cut(_values(skewed), 0.1, 0.9), 1e-5),
+        ]
+        mistakes = [
+            Mistake(
+                lambda batches, percent: _cut(_values(batches), 1 - percent / 100, percent / 100),
+                _("That cuts off too much: half of what lies outside is cut at one end, half at the other."),
+            ),
+            Mistake(
+                lambda batches, percent: (min(_values(batches)), _cut(_values(batches), 0, percent / 100)[1]),
+                _("You clip the upper end only. Half of what is clipped lies at the lower end."),
+            ),
+            Mistake(
+                lambda batches, percent: tuple(
+                    fmean(ends)
+                    for ends in zip(*(_cut(_values([batch]), *_tails(percent)) for batch in batches), strict=True)
+                ),
+                _("That averages a percentile of each batch. Take the percentile of all values together."),
+            ),
+            Mistake(
+                lambda batches, percent: (min(_values(batches)), max(_values(batches))),
+                _("Nothing is clipped: that is the min-max range. Is `percent` divided by 100 once too often?"),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def _values(batches):
+    """Return all numbers of some tensors as one list."""
+    return [value for batch in batches for value in batch.flatten().tolist()]
+
+
+def _tails(percent):
+    outside = (1 - percent / 100) / 2
+    return outside, 1 - outside
+
+
+def _cut(values, low, high):
+    """Return the quantiles `low` and `high` of `values`, by linear interpolation."""
+    ordered, ends = sorted(values), []
+    for fraction in (low, high):
+        place = fraction * (len(ordered) - 1)
+        below = min(int(place), len(ordered) - 2)
+        ends.append(ordered[below] + (place - below) * (ordered[below + 1] - ordered[below]))
+    return tuple(ends)
+
+
+def quantize_model(found):
+    """Check `quantize_model(model, images, path)` by what `files.examine` found in its file."""
+    with exercise(LAB, "quantize-model"):
+        check_that(
+            found.exists,
+            _("there is no file at `path`. The last step is to_onnx(model, example, path). Was it called?"),
+        )
+        check_that(
+            found.int8_share > 0.99,
+            _(
+                "the weights in the file are still floats. `prepare` returns a new model: use what it returns. "
+                "`convert` does too, and to_onnx needs what `convert` returned."
+            ),
+        )
+        check_that(
+            found.integer_convolutions == found.convolutions,
+            _("only %(integer)d of %(all)d convolutions run in integers. Were activations quantized too?")
+            % {"integer": found.integer_convolutions, "all": found.convolutions},
+        )
+        lost = 100 * (found.float_accuracy - found.accuracy)
+        check_that(
+            lost <= 1,
+            _("the file loses %(lost).1f points of accuracy. Is the model calibrated on all of `images`?")
+            % {"lost": lost},
+        )
+        check_that(
+            found.agreement >= 0.97,
+            _("the file gives another answer than the model for %(share).0f %% of the images. Is it the same model?")
+            % {"share": 100 * (1 - found.agreement)},
+        )
+
+
+def channel_spread(answer, tensor):
+    """Check `channel_spread(weight)`; `tensor` makes tensors of lists."""
+    with exercise(LAB, "channel-spread"):
+        one, two = (
+            [[[[1.0, -2.0]]], [[[0.5, 0.25]]], [[[3.0, -8.0]]]],  # (3, 1, 1, 2): ranges 2, 0.5, 8
+            [[[[n]], [[-n / 2]]] for n in (1.0, 3.0, 2.0, 10.0, 5.0)],  # (5, 2, 1, 1): ranges 1, 3, 2, 10, 5
+        )
+        cases = [Case((tensor(one),), 4.0, 1e-6), Case((tensor(two),), 10 / 3, 1e-6)]
+        mistakes = [
+            Mistake(
+                lambda weight: _spread([max(_values([channel])) for channel in weight]),
+                _("Negative weights count too: the range of a channel is its largest *absolute* weight."),
+            ),
+            Mistake(
+                lambda weight: _spread([max(_values([c])) - min(_values([c])) for c in weight]),
+                _("That is maximum minus minimum. A symmetric scale is made for the largest absolute weight."),
+            ),
+            Mistake(
+                lambda weight: _spread([max(map(abs, _values([weight[:, i]]))) for i in range(weight.shape[1])]),
+                _("Those are input channels, axis 1. A scale per channel belongs to an output channel, axis 0."),
+            ),
+            Mistake(
+                lambda weight: max(map(abs, _values([weight]))) / fmean(max(map(abs, _values([c]))) for c in weight),
+                _("That divides by the mean, which the largest channel pulls up. Divide by the median."),
+            ),
+            Mistake(
+                lambda weight: max(map(abs, _values([weight]))) / min(max(map(abs, _values([c]))) for c in weight),
+                _("That divides by the smallest channel. Divide by the median: the channel in the middle."),
+            ),
+            Mistake(
+                lambda weight: 1 / _spread([max(map(abs, _values([c]))) for c in weight]),
+                _("That is upside down: divide the largest range by the median."),
+            ),
+            Mistake(
+                lambda weight: (
+                    max(map(abs, _values([weight]))) / sorted(map(abs, _values([weight])))[weight.numel() // 2]
+                ),
+                _("That is the median of all weights. Take one range for each channel first, then their median."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def _spread(ranges):
+    return max(ranges) / sorted(ranges)[(len(ranges) - 1) // 2]

@@ -1,0 +1,1 @@
+"""Lab 04: how far below 8 bits training can hold accuracy."""

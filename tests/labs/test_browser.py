@@ -1,0 +1,172 @@
+"""The labs as a learner sees them: JupyterLab in a real Chromium, every cell run, every control moved.
+
+Screenshots are written to `test-artefacts/` for people to look at.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from edgelab.course import build
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "labs" / "source").glob("[0-9]*.py"))
+ARTEFACTS = ROOT / "test-artefacts"
+CHROMIUM_FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run", "--disable-quic"),
+]
+ERRORS = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+    .filter(cell => cell.cell_type === 'code')
+    .flatMap(cell => cell.getOutputs().filter(output => output.output_type === 'error')
+        .map(output => `${cell.getId()}: ${output.ename}: ${output.evalue}`))"""
+WAITING = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+    .filter(cell => cell.cell_type === 'code' && cell.getSource() && cell.execution_count === null).length"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Return the path of a Chromium or Chrome on this machine; without one, skip, or fail where CI=true."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if found is None:
+        message = "no chromium on this machine: the labs were not opened in a browser (apt-get install chromium)"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Start `edgelab lab` on a folder of reference notebooks, and yield the address of its server."""
+    folder = tmp_path_factory.mktemp("learner")
+    build.write_references(ROOT / "labs", folder)  # where the labs would be copied: present files are kept
+    jupyter = tmp_path_factory.mktemp("jupyter")
+    private = {f"JUPYTER_{kind}_DIR": str(jupyter / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    private |= {f"JUPYTERLAB_{kind}_DIR": str(jupyter / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
+    (jupyter / "config").mkdir()
+    exposed = {"LabApp": {"expose_app_in_browser": True}}  # the tests steer JupyterLab by its own commands
+    (jupyter / "config" / "jupyter_lab_config.json").write_text(json.dumps(exposed))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (jupyter / "log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgelab", "lab", str(folder), "--no-browser", "--port", str(port)],
+        env={**os.environ, **private, "JUPYTER_TOKEN": "test", "EDGELAB_DATASET": "signs"},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None, (jupyter / "log").read_text()
+                assert time.monotonic() < deadline, "JupyterLab did not answer within a minute"
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def page(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def open_and_run(page, server, notebook):
+    """Open a notebook, run all of its cells, and wait until the last one is done."""
+    page.goto(f"{server}/lab/tree/{notebook}?token=test&reset")
+    page.wait_for_function("() => window.jupyterapp !== undefined")
+    page.evaluate("async () => { await jupyterapp.started; await jupyterapp.restored; }")
+    page.wait_for_function("() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    page.wait_for_function(f"() => ({WAITING})() === 0 || ({ERRORS})().length > 0", timeout=600_000)
+    page.wait_for_function("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+
+
+def move_every_control(page, explorer):
+    """Move each control of an explorer by keyboard or choice; return how many there were."""
+    picture = explorer.locator(".edgelab-picture").first
+    picture.scroll_into_view_if_needed()
+    handles, lists = explorer.locator(".noUi-handle"), explorer.locator("select")
+    for index in range(handles.count()):
+        before = picture.inner_html()
+        handles.nth(index).focus()
+        at_end = handles.nth(index).get_attribute("aria-valuenow") == handles.nth(index).get_attribute("aria-valuemax")
+        page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+        wait_for_change(picture, before)
+    for index in range(lists.count()):
+        before = picture.inner_html()
+        lists.nth(index).select_option(index=1)
+        wait_for_change(picture, before)
+    assert "⚠" not in picture.inner_text()
+    return handles.count() + lists.count()
+
+
+def wait_for_change(picture, before):
+    deadline = time.monotonic() + 20
+    while picture.inner_html() == before:
+        assert time.monotonic() < deadline, f"the picture did not change: {picture.inner_text()[:200]}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+@pytest.mark.parametrize("lang", ["en", "es"])
+def test_a_learner_can_run_the_lab_and_move_every_control(page, server, source, lang):
+    open_and_run(page, server, f"{source.stem}.ipynb" if lang == "en" else f"{lang}/{source.stem}.ipynb")
+    name = f"{source.stem}-{lang}"
+    ARTEFACTS.mkdir(exist_ok=True)
+    try:
+        assert page.evaluate(ERRORS) == []
+        explorers = page.locator(".edgelab-explorer")
+        assert explorers.count() >= 2
+        for index in range(explorers.count()):
+            assert move_every_control(page, explorers.nth(index)) >= 1
+            explorers.nth(index).screenshot(path=ARTEFACTS / f"{name}-explorer-{index + 1}.png")
+
+        waiting = page.locator(".edgelab-waiting")
+        locked = page.locator(".edgelab-prediction button")
+        assert locked.count() >= 1
+        for index in range(locked.count()):
+            locked.nth(index).press("Enter")
+        page.wait_for_function("() => document.querySelectorAll('.edgelab-waiting').length === 0")
+        assert waiting.count() == 0
+        assert page.evaluate(ERRORS) == []
+        label = page.locator(".edgelab-prediction button").first.inner_text()
+        assert label == {"en": "Lock it in", "es": "Fijar"}[lang]
+    finally:
+        photograph(page, name)
+
+
+def photograph(page, name):
+    """Write the whole notebook as one tall picture, in the light theme and in the dark one."""
+    height = page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+    page.set_viewport_size({"width": 1280, "height": min(int(height) + 120, 16_000)})
+    for theme in ("Dark", "Light"):
+        page.evaluate(f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        page.wait_for_function(f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
+        page.locator("#jupyterlab-splash").wait_for(state="hidden")
+        page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
+        page.screenshot(path=ARTEFACTS / f"{name}-{theme.lower()}.png")
+    page.set_viewport_size({"width": 1280, "height": 900})

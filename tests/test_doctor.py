@@ -1,6 +1,7 @@
 """The doctor, on computers that are not this one: /proc, pins, packages, memory and folders are faked."""
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -254,6 +255,12 @@ def test_pins_are_read_whatever_the_spelling_of_a_name(tmp_path):
     assert packages.read_pins(path) == {"ruamel-yaml": "0.19.1", "torch": "2.13.0"}
 
 
+def test_of_two_pins_the_one_for_this_python_counts(tmp_path):
+    path = tmp_path / "constraints.txt"
+    path.write_text("tqdm==1 ; python_version < '3.11'\ntqdm==2 ; python_version >= '3.11'\nzipp==4 ; os_name == 'x'\n")
+    assert packages.read_pins(path) == {"tqdm": "2"}
+
+
 def test_pins_are_found_in_an_installed_package_and_in_a_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(packages.edgelab, "__file__", str(tmp_path / "edgelab" / "__init__.py"))
     assert packages.find_pins() is None
@@ -296,7 +303,7 @@ def test_a_missing_package_is_a_problem_with_the_command_that_cures(host, monkey
     assert not report.ok
     text = text_about(report.problems, "packages")
     assert text.startswith("Missing packages: no-such-package. Run: ")
-    assert text.endswith("constraints.txt no-such-package")
+    assert text.endswith(shlex.join([str(packages.find_pins()), "no-such-package"]))
 
 
 def test_a_package_that_cannot_be_imported_is_a_problem(host, monkeypatch):

@@ -16,7 +16,7 @@ from edgelab.doctor.packages import Package, find_pins, install_command, package
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
-PYTHON = (3, 11)  # what the pins were resolved and tested for
+PYTHON = (3, 11)  # the oldest, and what the tests run with; the pins fit newer ones too
 LAB_BYTES = 1_500_000_000  # what every lab stays below, see edgelab.course.limits
 COMFORTABLE_BYTES = 2_000_000_000  # a lab, its JupyterLab server and a browser tab's worth of slack
 DISK_BYTES = 500_000_000  # the drawn pictures, a data set, results

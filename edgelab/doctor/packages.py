@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import re
 import shlex
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import edgelab
 from edgelab.errors import EdgelabError
@@ -40,7 +42,7 @@ class Package:
 def packages() -> tuple[Package, ...]:
     """Return what edgelab requires, as its own metadata says (its optional extras left out)."""
     pins = read_pins(find_pins())
-    return tuple(_package(name, pins.get(_normal(name))) for name in required())
+    return tuple(_package(name, pins.get(canonicalize_name(name))) for name in required())
 
 
 def required() -> tuple[str, ...]:
@@ -50,10 +52,10 @@ def required() -> tuple[str, ...]:
         EdgelabError: if edgelab runs from a folder, without being installed.
     """
     try:
-        lines = [line for line in metadata.requires("edgelab") or () if "extra ==" not in line]
+        lines = metadata.requires("edgelab") or ()
     except metadata.PackageNotFoundError as error:
         raise EdgelabError(_("edgelab is not installed: run `pip install -e .` in its folder.")) from error
-    return tuple(re.match(r"[\w.-]+", line).group() for line in lines)
+    return tuple(requirement.name for requirement in map(Requirement, lines) if _applies(requirement))
 
 
 def find_pins() -> Path | None:
@@ -63,10 +65,10 @@ def find_pins() -> Path | None:
 
 
 def read_pins(path: Path | None) -> dict[str, str]:
-    """Return the pinned versions by normalised name; none without a file."""
+    """Return the versions that are pinned for this Python, by normalised name; none without a file."""
     lines = path.read_text("utf-8").splitlines() if path else []
-    pairs = (line.partition("#")[0].partition("==") for line in lines)
-    return {_normal(name.strip()): pin.strip() for name, _equals, pin in pairs if pin.strip()}
+    pins = [Requirement(pin) for line in lines if (pin := line.partition("#")[0].strip())]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins if _applies(pin)}
 
 
 def install_command(names: list[str], *, again: bool = False) -> str:
@@ -95,10 +97,6 @@ def _import_failure(name: str) -> str | None:
     return None
 
 
-def _normal(name: str) -> str:
-    """Return a name as package indexes compare it.
-
-    >>> _normal("Ruamel_YAML")
-    'ruamel-yaml'
-    """
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _applies(requirement: Requirement) -> bool:
+    """Return whether a requirement's marker, if there is one, holds for this Python without any extra."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})

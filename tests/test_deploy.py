@@ -14,7 +14,6 @@ from torch import nn
 from edgelab import data, train
 from edgelab.data import Split, normalize
 from edgelab.deploy import Runner, as_kernels, operators, to_onnx
-from edgelab.doctor.machine import INT8, processor
 from edgelab.errors import EdgelabError
 from edgelab.models import load_pretrained, resnet
 from edgelab.quantization import FakeQuantize, QuantizationConfig, calibrate, convert, dequantize, prepare, quantize
@@ -31,10 +30,6 @@ NETWORKS = {
 }
 W8A8 = QuantizationConfig()
 EPOCHS = {"resnet18": 3, "mobilenet_v2": 3, "mobilenet_v3_small": 4}
-# Without these instructions ONNX Runtime's x86 kernel saturates sums of two products (its `reduce_range` is for that).
-sums_are_exact = pytest.mark.skipif(
-    not INT8 & set(processor().instructions or ()), reason="this CPU has no instructions for int8"
-)
 
 
 def torchvision_model(name):
@@ -52,29 +47,55 @@ def torchvision_model(name):
     return model
 
 
+@torch.no_grad()
+def fit_the_classifier(model, split):
+    """Set the statistics of the batch norms, and the last layer by least squares: in seconds, where training is minutes.
+
+    Its logits tell the images of `split` apart, so that they span their grid as those of a trained network do.
+    """
+    images = normalize(split.images)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # one batch sets the statistics
+    model.train()(images)
+    model.eval()
+    classifier = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    seen = []
+    with classifier.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0])):
+        model(images)
+    features = nn.functional.pad(seen[0], (0, 1), value=1.0)
+    wanted = 8 * nn.functional.one_hot(split.labels, 16).float()
+    ridge = 0.1 * features.square().mean() * torch.eye(features.shape[1])
+    solution = torch.linalg.solve(features.T @ features + ridge, features.T @ wanted)
+    classifier.weight.copy_(solution[:-1].T)
+    classifier.bias.copy_(solution[-1])
+
+
 @pytest.fixture(scope="module")
 def signs():
     return data.load("signs")
 
 
+def set_up(model, signs, folder):
+    """Return a network with its quantized self, exported, and the images to compare them on."""
+    converted = convert(calibrate(prepare(model), normalize(signs.train.images[:256])))
+    images = normalize(signs.test.images[:300])
+    path = to_onnx(converted, images[:2], folder / "model.onnx", dynamic_batch=True)
+    return SimpleNamespace(converted=converted, path=path, images=images)
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def deployed(request, signs, tmp_path_factory):
-    """Return a trained network, quantized, and exported; torchvision's come without weights and learn a little here.
-
-    An untrained network has no margins: what differs in one code at its beginning may be anything at its end.
-    """
+    """Return a network, quantized and exported: the zoo's, or one of torchvision's, which come without weights."""
     name = request.param.removeprefix("torchvision ")
     if name == request.param:
         model = load_pretrained(name)
     else:
         model = torchvision_model(name)
-        some = Split(signs.train.images[:1500], signs.train.labels[:1500])
-        history = train.fit(model, some, epochs=EPOCHS[name], lr=0.05, batch_size=50, progress=False)
-        assert history.loss[-1] < 0.9 * history.loss[0]
-    converted = convert(calibrate(prepare(model), normalize(signs.train.images[:256])))
-    images = normalize(signs.test.images[:300])
-    path = to_onnx(converted, images[:2], tmp_path_factory.mktemp("deployed") / "model.onnx", dynamic_batch=True)
-    return SimpleNamespace(name=request.param, converted=converted, path=path, images=images)
+        fit_the_classifier(model, signs.train[:256])
+    found = set_up(model, signs, tmp_path_factory.mktemp("deployed"))
+    found.name, found.trained = request.param, name == request.param
+    return found
 
 
 def steps_apart(model, runner, images):
@@ -95,42 +116,43 @@ def test_every_convolution_and_linear_layer_runs_on_integers(deployed):
 
 
 def test_the_fake_quantized_model_is_within_a_step_of_what_runs(deployed):
-    runner = Runner.open(deployed.path)
-    apart = steps_apart(deployed.converted, runner, deployed.images)
+    # Without training there are no margins: what differs in one code at the beginning may be anything at the end.
+    within, decided, agreeing = (0.99, 0.95, 0.99) if deployed.trained else (0.8, 0.4, 0.9)
+    apart, clear, agree = compared(deployed)
+    assert (apart < 1.5).float().mean() >= within
+    assert clear.float().mean() >= decided
+    assert agree[clear].float().mean() >= agreeing
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", EPOCHS)
+def test_trained_for_some_epochs_it_is_within_a_step_of_what_runs(name, signs, tmp_path):
+    model, some = torchvision_model(name), signs.train[:1500]
+    history = train.fit(model, some, epochs=EPOCHS[name], lr=0.05, batch_size=50, progress=False)
+    assert history.loss[-1] < 0.9 * history.loss[0]
+    apart, clear, agree = compared(set_up(model, signs, tmp_path))
     assert (apart < 1.5).float().mean() >= 0.99
+    assert clear.float().mean() >= 0.1  # they have learned so little that many of their classes share a code
+    assert agree[clear].float().mean() >= 0.99
+
+
+def compared(deployed):
+    """Return how far the logits are apart, which images have a best class, and for which both have the same one."""
+    runner = Runner.open(deployed.path)
     with torch.inference_mode():
         logits, got = deployed.converted(deployed.images), runner(deployed.images)
     best, second = logits.topk(2).values.T
-    # Torchvision's networks have learned so little that many of their classes share a code: there is no best one.
-    decided = best - second > 1.5 * output_step(deployed.converted)
-    assert decided.float().mean() >= (0.1 if "torchvision" in deployed.name else 0.95)
-    assert (got.argmax(1) == logits.argmax(1))[decided].float().mean() >= 0.99
+    step = output_step(deployed.converted)
+    return (got - logits).abs() / step, best - second > 1.5 * step, got.argmax(1) == logits.argmax(1)
 
 
-@sums_are_exact
 def test_computed_as_kernels_do_it_is_the_same_code_for_code(deployed):
+    """On every processor: without VNNI, ONNX Runtime's default kernels saturate, and two codes in three differ."""
     runner, kernels = Runner.open(deployed.path), as_kernels(deployed.converted)
     with torch.inference_mode():
         equal = kernels(deployed.images) == runner(deployed.images)
-    # Additions round in an order of their own: three codes in two million, of which weak networks make more.
-    assert equal.float().mean() >= (0.6 if "torchvision" in deployed.name else 0.97)
-
-
-@sums_are_exact
-def test_even_a_network_without_margins_is_the_same_code_for_code(signs, tmp_path):
-    model = torchvision_model("resnet18").train()
-    images = normalize(signs.train.images[:128])
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # so that one batch sets the statistics
-            nn.init.ones_(module.weight)
-    with torch.inference_mode():
-        model(images)
-    converted = convert(calibrate(prepare(model), images))
-    runner = Runner.open(to_onnx(converted, images[:2], tmp_path / "model.onnx", dynamic_batch=True))
-    with torch.inference_mode():
-        equal = as_kernels(converted)(images) == runner(images)
-    assert equal.float().mean() >= 0.99
+    # Additions round in an order of their own: three codes in two million, of which a deep untrained network makes more.
+    assert equal.float().mean() >= (0.85 if deployed.name == "torchvision mobilenet_v2" else 0.97)
 
 
 def images(n=4, size=8, seed=0):

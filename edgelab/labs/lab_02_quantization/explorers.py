@@ -165,7 +165,7 @@ def sqnr_heat_map(rows: dict[str, list[float]]) -> plots.Picture:
             # The ends of cividis are dark blue and light yellow on any page, so their text is no INK.
             colour = "white" if values[row, column] < 25 else "black"
             ax.text(column, row, f"{values[row, column]:.0f}", ha="center", va="center", color=colour)
-        ax.set_xticks(range(len(BITS)), BITS)
+        ax.set_xticks(range(len(BITS)), list(map(str, BITS)))
         ax.set_yticks(range(len(rows)), list(rows))
         ax.grid(visible=False)
         ax.set_xlabel(_("bits"))

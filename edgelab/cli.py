@@ -4,6 +4,7 @@ Each command imports what it needs when it runs.
 """
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -131,7 +132,7 @@ def build(
         print(*builder.update_translations(folder), sep="\n")
     if check:
         problems = builder.check(folder)
-        print(*problems or [_("Notebooks and translations are up to date.")], sep="\n")
+        _list(problems, nothing=_("Notebooks and translations are up to date."))
         raise typer.Exit(1 if problems else 0)
     if reference is not None:
         print(*builder.write_references(folder, reference), sep="\n")
@@ -141,7 +142,11 @@ def build(
     except builder.BuildError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
-    print(*changed or [_("Everything is up to date.")], sep="\n")
+    _list(changed, nothing=_("Everything is up to date."))
+
+
+def _list(found: Sequence[object], *, nothing: str) -> None:
+    print(*(found or [nothing]), sep="\n")
 
 
 @app.command()
@@ -176,7 +181,9 @@ def new_lab(
     """Start a lab of your own (for those who write labs)."""
     from edgelab.course.new_lab import new_lab as write_new_lab
 
-    print(write_new_lab(name, folder))
+    print(*write_new_lab(name, folder), sep="\n")
+    command = "edgelab build" if folder == Path("labs") else f"edgelab build {folder}"
+    print(_("Next: %(command)s") % {"command": command})
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def claims(*, submissions: int, nbgrader: Path | None, lab: Path | None) -> Iter
     """
     with tempfile.TemporaryDirectory(prefix="edgelab-bench-") as folder:
         course = Path(folder)
-        source = new_lab("bench", course / "labs")
+        (source,) = new_lab("bench", course / "labs")
         if lab is not None:
             source = Path(shutil.move(source, source.with_name(lab.name)))
             shutil.copy(lab, source)

@@ -4,6 +4,8 @@ import pytest
 
 os.environ["LC_ALL"] = "C.UTF-8"  # English messages, whatever the machine speaks
 os.environ.pop("EDGELAB_LANG", None)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # a worker for each core: more threads would only wait for each other
 
 
 @pytest.fixture
@@ -21,6 +23,4 @@ def needs_fashion_mnist():
 
     if find_fashion_mnist() is None:
         message = "Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)

@@ -49,7 +49,7 @@ def torchvision_model(name):
 
 @torch.no_grad()
 def fit_the_classifier(model, split):
-    """Set the statistics of the batch norms, and the last layer by least squares: in seconds, where training is minutes.
+    """Set the statistics of the batch norms, and by least squares the last layer: seconds, not minutes.
 
     Its logits tell the images of `split` apart, so that they span their grid as those of a trained network do.
     """
@@ -151,7 +151,7 @@ def test_computed_as_kernels_do_it_is_the_same_code_for_code(deployed):
     runner, kernels = Runner.open(deployed.path), as_kernels(deployed.converted)
     with torch.inference_mode():
         equal = kernels(deployed.images) == runner(deployed.images)
-    # Additions round in an order of their own: three codes in two million, of which a deep untrained network makes more.
+    # Additions round in an order of their own: three codes in two million; a deep untrained network makes more of them.
     assert equal.float().mean() >= (0.85 if deployed.name == "torchvision mobilenet_v2" else 0.97)
 
 

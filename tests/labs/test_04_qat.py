@@ -10,7 +10,7 @@ from edgelab import data, models
 from edgelab.course.check import NotYet
 from edgelab.labs.lab_04_qat import check, explorers, training
 from edgelab.quantization import QuantizationConfig, RoundSTE, calibrate, prepare
-from edgelab.quantization.graph import WEIGHTED
+from edgelab.quantization.graph import Weighted
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 
@@ -226,7 +226,7 @@ def test_the_file_table_counts_packed_bits(model, tmp_path):
     path = tmp_path / "zeros"
     path.write_bytes(bytes(10_240))
     html = training.file_table({"all zeros": (path, 4)}, model)._repr_html_()
-    weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, WEIGHTED))
+    weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, Weighted))
     assert "<td>10.0</td>" in html
     assert f"<td>{weights * 4 / 8 / 1024:,.1f}</td>" in html
 

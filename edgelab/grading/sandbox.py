@@ -17,7 +17,7 @@ from edgelab.errors import EdgelabError
 from edgelab.grading.limits import Limits
 from edgelab.i18n import _
 
-PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parents[1]
 HOME = "/home/learner"
 _SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")  # on most systems links into /usr
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives", "/sys/devices/system/cpu")

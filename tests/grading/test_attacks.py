@@ -6,6 +6,7 @@ Each attack is the code of the exercise `half` (3 points). `evens` is answered h
 import copy
 import socket
 import textwrap
+from pathlib import Path
 
 import psutil
 import pytest
@@ -191,13 +192,32 @@ def attempt(name, action):
     except BaseException as error:
         print(name, "->", type(error).__name__)
 
+def strange(folder):
+    # what is seen there, and leads to nothing that the sandbox exposes on purpose
+    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    return [name for name in names if not any(Path(path).is_relative_to(Path(folder, name)) for path in EXPOSED)]
+
+def secrets_of_the_parent():
+    try:
+        return Path("/proc/1/environ").read_bytes().count(b"SECRET")
+    except PermissionError:
+        return 0
+
+def is_root():
+    try:
+        os.setuid(0)
+    except OSError:
+        pass
+    return os.getuid() == 0
+
 attempt("user", os.getuid)
-attempt("root's home", lambda: set(os.listdir("/root")) - {".pyenv", ".cache"})
-attempt("homes", lambda: os.listdir("/home"))
+attempt("root's home", lambda: strange("/root"))
+attempt("the grader's home", lambda: strange("GRADER"))
+attempt("homes", lambda: strange("/home"))
 attempt("passwords", lambda: Path("/etc/shadow").read_text())
-known = ("edgelab-grade-", *EXPOSED)
-attempt("the host's /tmp", lambda: [name for name in os.listdir("/tmp") if not name.startswith(known)])
-attempt("the notebook", lambda: [str(path) for path in Path("/tmp").rglob("*.ipynb") if path.parts[2] not in EXPOSED])
+attempt("the host's /tmp", lambda: [name for name in strange("/tmp") if not name.startswith("edgelab-grade-")])
+notebooks = Path("/tmp").rglob("*.ipynb")
+attempt("the notebook", lambda: [path for path in notebooks if not any(map(path.is_relative_to, EXPOSED))])
 attempt("the data sets", lambda: any(name.startswith("signs") for name in os.listdir(os.environ["EDGELAB_DATA"])))
 attempt("the package", lambda: bool(__import__("edgelab.course.hidden")))
 attempt("the course", lambda: os.listdir(Path(sys.modules["edgelab"].__file__).parent.parent))
@@ -208,9 +228,9 @@ attempt("another host", lambda: socket.create_connection(("192.0.2.1", 80), 1))
 attempt("a name", lambda: socket.getaddrinfo("example.org", 80))
 attempt("interfaces", lambda: [name for _, name in socket.if_nameindex()])
 attempt("the environment", lambda: sorted(name for name in os.environ if "SECRET" in name))
-attempt("the parent's environment", lambda: Path("/proc/1/environ").read_bytes().count(b"SECRET"))
+attempt("the parent's environment", secrets_of_the_parent)
 attempt("processes", lambda: len([name for name in os.listdir("/proc") if name.isdigit()]) < 20)
-attempt("becoming root", lambda: os.setuid(0))
+attempt("becoming root", is_root)
 attempt("su", lambda: subprocess.run(["su", "-c", "true"], capture_output=True, input=b"").returncode != 0)
 libc = ctypes.CDLL(None, use_errno=True)
 attempt("a user namespace", lambda: libc.unshare(0x10000000))
@@ -239,7 +259,8 @@ def bomb():
 attempt("a fork bomb", bomb)
 """
 FOUND = """
-root's home -> set()
+root's home -> []
+the grader's home -> []
 homes -> ['learner']
 passwords -> FileNotFoundError
 the host's /tmp -> []
@@ -253,9 +274,9 @@ another host -> OSError
 a name -> gaierror
 interfaces -> ['lo']
 the environment -> []
-the parent's environment -> PermissionError
+the parent's environment -> 0
 processes -> True
-becoming root -> PermissionError
+becoming root -> False
 su -> True
 a user namespace -> -1
 shared memory -> -1
@@ -272,9 +293,10 @@ def test_the_sandbox_holds(mark, answer, monkeypatch):
     monkeypatch.setenv("MY_SECRET", "x")
     data.load("signs")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        # This checkout may itself lie in /tmp.
-        exposed = {path.parts[2] for path in sandbox.exposed() if path.is_relative_to("/tmp")}
-        code = PROBE.replace("PORT", str(server.getsockname()[1])).replace("EXPOSED", repr(tuple(exposed)))
+        # This checkout, Python and the data sets may lie in /tmp, or in the grader's home.
+        exposed = [str(path) for path in sandbox.exposed()]
+        code = PROBE.replace("PORT", str(server.getsockname()[1])).replace("GRADER", str(Path.home()))
+        code = code.replace("EXPOSED", repr(exposed))
         graded = mark(answer(half=code + HALF, evens=EVENS), Limits(cell_seconds=90, disk=64 * MB, processes=200))
     printed = next(cell for cell in graded.cells if cell.id == "half").printed
     lines = dict(line.split(" -> ") for line in printed.splitlines())

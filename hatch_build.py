@@ -1,6 +1,7 @@
 """What a wheel carries besides the package: the learners' notebooks, the sign templates and the pinned versions."""
 
 from pathlib import Path
+from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -8,7 +9,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 class CarryTheCourse(BuildHookInterface):
     """Put the files into the package; an editable install finds them in the checkout, and needs no copies."""
 
-    def initialize(self, version, build_data):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the files to `build_data`, by the place that each of them takes in the wheel."""
         if version == "editable":
             return

@@ -9,7 +9,7 @@ from edgelab import _torchvision
 _torchvision.install()
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> str:
     if name == "__version__":  # read when asked for: importlib.metadata takes longer than all the rest
         from importlib.metadata import version
 

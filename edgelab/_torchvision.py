@@ -9,20 +9,28 @@ A declaration needs torch, and `import edgelab` must stay light, so it is put of
 torchvision: a finder at the head of `sys.meta_path` steps in once, and leaves.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _SIGNATURES = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_libraries = []  # torch forgets a declaration when its Library object dies
+_libraries: list[torch.library.Library] = []  # torch forgets a declaration when its Library object dies
 
 
 class _DeclareOperatorsFirst(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         """Return None, always: this finder only prepares torch for the finders after it."""
         if name == "torchvision":
             sys.meta_path.remove(self)
@@ -32,7 +40,7 @@ class _DeclareOperatorsFirst(MetaPathFinder):
         return None
 
 
-def _declare_missing_operators(folder):
+def _declare_missing_operators(folder: Path) -> None:
     """Declare the two operators unless the compiled extension in `folder` declares them itself."""
     import torch
 
@@ -49,7 +57,7 @@ def _declare_missing_operators(folder):
         _libraries.append(library)
 
 
-def install():
+def install() -> None:
     """Prepare for `import torchvision`; do nothing when it is already there."""
     if "torchvision" not in sys.modules and not any(isinstance(f, _DeclareOperatorsFirst) for f in sys.meta_path):
         sys.meta_path.insert(0, _DeclareOperatorsFirst())

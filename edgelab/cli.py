@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,7 +19,7 @@ from edgelab.i18n import _, language
 class _Commands(TyperGroup):
     """Turn a user's mistake into its sentence and exit code 2, and Ctrl-C into one line and exit code 130."""
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: Any) -> Any:  # click's Context, or that of the copy which newer typers carry
         try:
             return super().invoke(ctx)
         except EdgelabError as error:

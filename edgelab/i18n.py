@@ -46,7 +46,7 @@ def language() -> str:
     if running is not None:
         return running
     if _in_kernel():
-        found = {_notebook_language(path) for path in Path.cwd().glob("*.ipynb")} - {None}
+        found = {said for path in Path.cwd().glob("*.ipynb") if (said := _notebook_language(path)) is not None}
         return found.pop() if len(found) == 1 else "en"
     return _locale_language()
 

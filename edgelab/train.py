@@ -4,13 +4,14 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from edgelab.bars import Bar, track
-from edgelab.data import normalize
+from edgelab.data import Split, normalize
 from edgelab.i18n import _
 
 
@@ -22,13 +23,13 @@ class History:
     without a validation split), `seconds` the wall time so far. `interrupted` tells a run that Ctrl-C ended early.
     """
 
-    loss: list = field(default_factory=list)
-    val_accuracy: list = field(default_factory=list)
-    seconds: list = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     interrupted: bool = False
 
 
-def fit(model, train, *, val=None, **options):
+def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: Any) -> History:
     """Train `model` on the split `train` in place and return the `History`.
 
     Options, with their defaults: `epochs=10`, `lr=0.1` (the peak of a one-cycle schedule), `batch_size=128`,
@@ -40,7 +41,7 @@ def fit(model, train, *, val=None, **options):
     """
     run = _Run(**options)
     torch.manual_seed(run.seed)
-    model.to(memory_format=torch.channels_last)
+    cast(Any, model).to(memory_format=torch.channels_last)  # documented, but not among the types of `to`
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=run.lr, momentum=0.9, nesterov=True, weight_decay=run.weight_decay)
     steps = -(-len(train) // run.batch_size)
@@ -80,12 +81,19 @@ class _Run:
     batch_size: int = 128
     weight_decay: float = 5e-4
     seed: int = 0
-    augment: Callable | None = None
-    loss_fn: Callable = F.cross_entropy
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None
+    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = F.cross_entropy
     progress: bool = True
 
 
-def _one_epoch(model, train, run, optimizer, schedule, bar):
+def _one_epoch(
+    model: nn.Module,
+    train: Split,
+    run: _Run,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    bar: Bar,
+) -> float:
     """Train on every image once, in a random order; return the mean loss."""
     model.train()
     total = 0.0
@@ -106,13 +114,13 @@ def _one_epoch(model, train, run, optimizer, schedule, bar):
     return total / len(train)
 
 
-def evaluate(model, split, *, batch_size=250):
+def evaluate(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int = 250) -> float:
     """Return the accuracy of `model` on `split`, in [0, 1]; `model` is what `predict` takes."""
     return accuracy(predict(model, split, batch_size=batch_size), split)
 
 
 @torch.inference_mode()
-def predict(model, split, *, batch_size=250):
+def predict(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int = 250) -> torch.Tensor:
     """Return the logits `(N, classes)` of `model` for the images of `split`.
 
     `model` is an `nn.Module`, or any function of normalised float32 images `(N, C, H, W)` that returns logits
@@ -125,18 +133,18 @@ def predict(model, split, *, batch_size=250):
     return torch.cat([torch.as_tensor(model(batch)) for batch in images])
 
 
-def accuracy(logits, split):
+def accuracy(logits: torch.Tensor, split: Split) -> float:
     """Return the share of `split` that `logits` `(N, classes)` name correctly, in [0, 1]."""
     return (logits.argmax(1) == split.labels).sum().item() / len(split)
 
 
-def has_bfloat16():
+def has_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it would be slower."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def shift(images, pixels=2):
+def shift(images: torch.Tensor, pixels: int = 2) -> torch.Tensor:
     """Return a batch `(N, C, H, W)` with every image moved by up to `pixels` in each direction, its edge repeated."""
     n, _channels, height, width = images.shape
     padded = F.pad(images.float(), [pixels] * 4, mode="replicate").to(images.dtype)
@@ -146,6 +154,6 @@ def shift(images, pixels=2):
     return padded.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def mirror(images):
+def mirror(images: torch.Tensor) -> torch.Tensor:
     """Return a batch `(N, C, H, W)` with half of the images mirrored left to right."""
     return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)

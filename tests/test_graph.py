@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from edgelab.errors import EdgelabError
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
 from edgelab.quantization import fold_batchnorm
-from edgelab.quantization.graph import trace, weighted_nodes
+from edgelab.quantization.graph import trace, weighted_layers
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -204,4 +204,4 @@ def test_layers_are_listed_in_the_order_in_which_they_run():
         def forward(self, x):
             return self.last(self.first(x).mean((2, 3)))
 
-    assert [node.target for node in weighted_nodes(trace(Reversed()))] == ["first", "last"]
+    assert [node.target for node in weighted_layers(trace(Reversed()))] == ["first", "last"]

@@ -2,8 +2,12 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+from torch import fx, nn
 
 from edgelab import data
 from edgelab.bars import track
@@ -21,13 +25,14 @@ from edgelab.quantization import (
 )
 from edgelab.train import evaluate, fit
 
+Made = TypeVar("Made")
 DATASETS = ("signs", "fashion-mnist")
 CALIBRATION_IMAGES = 512
 SEEDS = (0, 1, 2)
 LESSONS = 12_000  # training images of the few-bit trainings, one pass: as many as lab 04 takes
 
 
-def claims(*, training=True) -> Iterator[Claim]:
+def claims(*, training: bool = True) -> Iterator[Claim]:
     """Yield every figure on both data sets as it is measured, the slow ones, which need training, last."""
     for dataset in DATASETS:
         yield from int8_without_training(dataset)
@@ -38,7 +43,7 @@ def claims(*, training=True) -> Iterator[Claim]:
         yield from curve(dataset)
 
 
-def int8_without_training(dataset) -> list[Claim]:
+def int8_without_training(dataset: str) -> list[Claim]:
     """Return the figures of the baseline's W8A8 post-training quantization, ours and ONNX Runtime's own."""
     loaded = data.load(dataset)
     images = data.normalize(loaded.train.images[:CALIBRATION_IMAGES])
@@ -53,9 +58,7 @@ def int8_without_training(dataset) -> list[Claim]:
         for method in track(onnxruntime_quantizers.METHODS, "ONNX Runtime's calibrators"):
             out = folder / f"{method}.onnx"
             theirs[method], their_seconds[method] = _timed(
-                lambda out=out, method=method: onnxruntime_quantizers.quantize_static(
-                    floating, out, images, method=method
-                )
+                partial(onnxruntime_quantizers.quantize_static, floating, out, images, method=method)
             )
         reference = evaluate(Runner.open(floating), loaded.test)
         accuracy = evaluate(Runner.open(ours), loaded.test)
@@ -78,14 +81,14 @@ def int8_without_training(dataset) -> list[Claim]:
     ]
 
 
-def mobilenet_cures(dataset, name) -> list[Claim]:
+def mobilenet_cures(dataset: str, name: str) -> list[Claim]:
     """Return what W8A8 costs a MobileNet: one scale for all channels, one each, and with the two cures."""
     loaded = data.load(dataset)
     images = data.normalize(loaded.train.images[:CALIBRATION_IMAGES])
     model = load_pretrained(name, dataset)
     reference = evaluate(model, loaded.test)
 
-    def lost(prepared):
+    def lost(prepared: fx.GraphModule) -> float:
         return _points(reference, evaluate(convert(prepared), loaded.test))
 
     per_tensor = QuantizationConfig(per_channel=False)
@@ -106,7 +109,7 @@ def mobilenet_cures(dataset, name) -> list[Claim]:
     ]
 
 
-def four_bits(dataset) -> list[Claim]:
+def four_bits(dataset: str) -> list[Claim]:
     """Return what weights of 4 bits cost the baseline, activations of 8, untrained and after one pass of training."""
     loaded = data.load(dataset)
     model = load_pretrained("resnet", dataset)
@@ -120,7 +123,7 @@ def four_bits(dataset) -> list[Claim]:
     ]
 
 
-def curve(dataset, bits=(8, 7, 6, 5, 4, 3, 2)) -> Iterator[Claim]:
+def curve(dataset: str, bits: tuple[int, ...] = (8, 7, 6, 5, 4, 3, 2)) -> Iterator[Claim]:
     """Yield what the tiny student loses from 8 bits to 2: untrained, trained (mean of the seeds), and their spread."""
     loaded = data.load(dataset)
     lessons = loaded.train[:LESSONS]
@@ -138,7 +141,7 @@ def curve(dataset, bits=(8, 7, 6, 5, 4, 3, 2)) -> Iterator[Claim]:
         yield Claim(f"{name}: trained, largest less smallest of the seeds", max(trained) - min(trained))
 
 
-def _few_bits(model, train, bits, *, seed=None):
+def _few_bits(model: nn.Module, train: data.Split, bits: int, *, seed: int | None = None) -> fx.GraphModule:
     """Return `model` with weights of `bits` bits and activations of 8, trained for one pass where a seed is given."""
     prepared = prepare(model, QuantizationConfig(weight_bits=bits, weight_observer="mse"))
     calibrate(prepared, data.normalize(train.images[:256]))
@@ -147,13 +150,13 @@ def _few_bits(model, train, bits, *, seed=None):
     return convert(prepared)
 
 
-def _timed(make):
+def _timed(make: Callable[[], Made]) -> tuple[Made, float]:
     """Return what `make()` returns, and the seconds it took."""
     start = time.perf_counter()
     made = make()
     return made, time.perf_counter() - start
 
 
-def _points(reference, accuracy):
+def _points(reference: float, accuracy: float) -> float:
     """Return the difference of two accuracies in points, without the last bits of a division by the images' number."""
     return round(100 * (reference - accuracy), 6)

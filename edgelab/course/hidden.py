@@ -56,7 +56,7 @@ def clock(function: Callable) -> Iterator[list[float]]:
         for place, name, _real, fake in patched:
             place[name] = fake
         for timer, defaults in timers:
-            timer.__defaults__ = tuple(clocks[0][1] if value is clocks[0][0] else value for value in defaults)
+            timer.__defaults__ = tuple(clocks[0][1] if value is clocks[0][0] else value for value in defaults or ())
         yield now
     finally:
         for place, name, real, _fake in patched:

@@ -32,7 +32,9 @@ def copy_labs(target: Path, *, shipped: Path | None = None) -> Copied:
     Raises:
         EdgelabError: no lab has shipped, or `target` cannot be written.
     """
-    new, updated, kept = [], [], []
+    new: list[str] = []
+    updated: list[str] = []
+    kept: list[str] = []
     make_folder(target)
     with edit(target / STATE / "shipped.json") as copied:
         for name, content in _shipped_notebooks(shipped or shipped_labs()).items():

@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import nbformat
 import psutil
@@ -58,7 +58,7 @@ def measure_lab(source: Path, lang: str = "en", *, dataset: str = "") -> Usage:
         client = NotebookClient(notebook, timeout=10 * MAX_SECONDS, resources={"metadata": {"path": folder}})
         environment = {**os.environ, **({"EDGELAB_DATASET": dataset} if dataset else {})}
         failure = ""
-        with client.setup_kernel(env=environment), _PeakMemory(client.km.provisioner.pid) as memory:
+        with client.setup_kernel(env=environment), _PeakMemory(_pid(client)) as memory:
             start = time.perf_counter()
             try:
                 for number, cell in enumerate(notebook.cells):
@@ -67,6 +67,11 @@ def measure_lab(source: Path, lang: str = "en", *, dataset: str = "") -> Usage:
                 failure = f"{cell.id}: {error.ename}: {error.evalue}"
             seconds = time.perf_counter() - start
     return Usage(source.stem, lang, seconds, memory.peak, failure)
+
+
+def _pid(client: NotebookClient) -> int:
+    # To the types of nbclient and jupyter_client there may be no manager, and the id of its kernel is always None.
+    return cast(Any, client.km).provisioner.pid
 
 
 class _PeakMemory(threading.Thread):

@@ -87,7 +87,8 @@ def parse(text: str, path: Path) -> list[Cell]:
     problems: list[Problem] = []
     cells: list[Cell] = []
     for start, header, body in _blocks(text):
-        cell = _cell(start, header, body, problems=(found := []))
+        found: list[tuple[int, str]] = []
+        cell = _cell(start, header, body, problems=found)
         problems += [Problem(path, line, message) for line, message in found]
         cells.append(cell)
     problems += [Problem(path, line, message) for line, message in _between_cells(cells)]
@@ -257,7 +258,8 @@ def _indent(line: str) -> str:
 
 def _between_cells(cells: list[Cell]) -> list[tuple[int, str]]:
     """Return what is wrong between cells: a name used twice, a check with no exercise, an exercise with no check."""
-    problems, first = [], {}
+    problems: list[tuple[int, str]] = []
+    first: dict[str, int] = {}
     for cell in cells:
         if cell.name and cell.name in first:
             problems.append((cell.line, f"the name {cell.name!r} is taken by the cell on line {first[cell.name]}"))

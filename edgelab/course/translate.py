@@ -42,11 +42,11 @@ def package_messages(package: Path) -> list[Message]:
     messages, problems = [], []
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
-            wanted = _texts_wanted(node)
-            if not wanted:
+            if not isinstance(node, ast.Call) or not (wanted := _texts_wanted(node)):
                 continue
-            texts = [argument.value for argument in node.args[:wanted] if isinstance(argument, ast.Constant)]
-            if len(texts) == wanted and all(isinstance(text, str) for text in texts):
+            constants = [argument.value for argument in node.args[:wanted] if isinstance(argument, ast.Constant)]
+            texts = [text for text in constants if isinstance(text, str)]
+            if len(texts) == wanted:
                 messages.append(Message(texts[0], path, node.lineno, *texts[1:]))
             elif path.name != "i18n.py":
                 problems.append(Problem(path, node.lineno, "a text to translate must be written out in the call"))
@@ -55,11 +55,9 @@ def package_messages(package: Path) -> list[Message]:
     return sorted(messages, key=lambda message: (message.path, message.line))
 
 
-def _texts_wanted(node: ast.AST) -> int:
-    """Return how many texts a call gives to gettext: one, two with a plural, none for any other node."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return {"_": 1, "ngettext": 2}.get(node.func.id, 0)
-    return 0
+def _texts_wanted(call: ast.Call) -> int:
+    """Return how many texts a call gives to gettext: one, two with a plural, none if it calls something else."""
+    return {"_": 1, "ngettext": 2}.get(call.func.id, 0) if isinstance(call.func, ast.Name) else 0
 
 
 def translations(path: Path) -> dict[str, str]:

@@ -41,8 +41,8 @@ def backdrop(n: int, draws: Draws) -> torch.Tensor:
     for _ in range(3):
         mask = soft_box(draws, n, width=(0.03, 0.30), height=(0.05, 0.45)) * draws.chance(0.5, n)
         vivid = draws.uniform(0, 1, n, 1, 1, 1)
-        paint = draws.uniform(0.1, 0.9, n, 3, 1, 1) * vivid + draws.uniform(0.1, 0.9, n, 1, 1, 1) * (1 - vivid)
-        scene = scene * (1 - mask) + paint * (1 + 0.1 * draws.field(n, 12)) * mask
+        colour = draws.uniform(0.1, 0.9, n, 3, 1, 1) * vivid + draws.uniform(0.1, 0.9, n, 1, 1, 1) * (1 - vivid)
+        scene = scene * (1 - mask) + colour * (1 + 0.1 * draws.field(n, 12)) * mask
     wire = soft_box(draws, n, width=(0.02, 0.05), height=(0.8, 2.0)) * draws.chance(0.35, n)
     scene = scene * (1 - wire) + draws.uniform(0.1, 0.55, n, 1, 1, 1) * wire
     sunny = draws.uniform(0.55, 1.12, n, 1, 1, 1)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edgelab.bars import track
-from edgelab.data import camera, draws, scenery
+from edgelab.data import camera, draws
 from edgelab.data.storage import Dataset, Split, atomic_write, data_dir, make_data_dir
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -59,8 +59,8 @@ def load() -> Dataset:
 def cache_path() -> Path:
     """Return where the generated images are kept; the name changes with templates, code, sizes and seed."""
     recipe = hashlib.sha256(repr((CLASSES, TRAIN_SIZE, TEST_SIZE, SEED, _ROUNDS.tolist())).encode())
-    for module in (camera, draws, scenery):
-        recipe.update(Path(module.__file__).read_bytes().replace(b"\r\n", b"\n"))
+    for module in ("camera", "draws", "scenery"):
+        recipe.update(Path(__file__).with_name(f"{module}.py").read_bytes().replace(b"\r\n", b"\n"))
     for file in _TEMPLATES:
         recipe.update((template_dir() / file).read_bytes())
     return data_dir() / f"signs-{recipe.hexdigest()[:12]}.npz"
@@ -158,7 +158,7 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         make_data_dir()
         with atomic_write(path) as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
     except (OSError, EdgelabError):
         message = _("Cannot keep the signs in %(folder)s: they will be drawn again at every start.")
         print(message % {"folder": path.parent}, file=sys.stderr)

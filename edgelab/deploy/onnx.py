@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import onnx
 import torch
@@ -25,9 +26,9 @@ from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.runner import Runner, check_parity
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization import quantize
-from edgelab.quantization.graph import is_called_once, weighted_nodes
-from edgelab.quantization.ptq import activation_grids
+from edgelab.quantization import QParams, quantize
+from edgelab.quantization.graph import Weighted, is_called_once, weighted_layers
+from edgelab.quantization.ptq import activation_grids, codes_of
 
 OPSET = 21
 
@@ -35,18 +36,21 @@ OPSET = 21
 class _QuantizeDequantize(nn.Module):
     """A `FakeQuantize` as the two ONNX operators that it stands for."""
 
-    def __init__(self, qparams):
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+
+    def __init__(self, qparams: QParams):
         super().__init__()
         self.register_buffer("scale", qparams.scale)
         self.register_buffer("zero_point", qparams.zero_point.to(qparams.spec.dtype))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         grid = (self.scale, self.zero_point)
         codes = torch.onnx.ops.symbolic("QuantizeLinear", (x, *grid), dtype=self.zero_point.dtype, shape=x.shape)
         return torch.onnx.ops.symbolic("DequantizeLinear", (codes, *grid), dtype=torch.float32, shape=x.shape)
 
 
-def to_onnx(model, example, path, *, dynamic_batch=False):
+def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynamic_batch: bool = False) -> Path:
     """Write `model` to `path` as ONNX and return the path.
 
     `example` is one input, `(N, C, H, W)`; the file takes exactly its shape, or any N with `dynamic_batch`. A model
@@ -57,11 +61,9 @@ def to_onnx(model, example, path, *, dynamic_batch=False):
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise EdgelabError(_("This model is not converted yet: export what `convert` returns."))
     model = copy.deepcopy(model).eval()
+    reference = as_kernels(model) if isinstance(model, fx.GraphModule) else copy.deepcopy(model)
     if isinstance(model, fx.GraphModule):
-        reference = as_kernels(model)
         _fill_lanes(model)
-    else:
-        reference = copy.deepcopy(model)
     for name, quantizer in activation_grids(model).items():
         if quantizer.spec.bits != 8:
             raise EdgelabError(
@@ -91,7 +93,7 @@ def to_onnx(model, example, path, *, dynamic_batch=False):
     return path
 
 
-def operators(path, *, level="all"):
+def operators(path: str | Path, *, level: str = "all") -> Counter[str]:
     """Return the `Counter` of operators that ONNX Runtime really runs for the file `path`, after its optimisation.
 
     `QLinearConv` is an integer convolution; `Conv` (`FusedConv`, `NhwcFusedConv`) one in float.
@@ -102,7 +104,7 @@ def operators(path, *, level="all"):
         return Counter(node.op_type for node in onnx.load(optimised).graph.node)
 
 
-def _export(model, example, dynamic_batch):
+def _export(model: nn.Module, example: torch.Tensor, dynamic_batch: bool) -> onnx.ModelProto:
     """Return torch's export of `model`, without the exporter's talk."""
     shapes = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     if dynamic_batch and len(example) == 1:
@@ -128,21 +130,22 @@ def _export(model, example, dynamic_batch):
         raise EdgelabError(_("This model cannot be written as ONNX: %(reason)s") % {"reason": reason}) from None
     finally:
         logger.setLevel(level)
-    return program.model_proto
+    return cast(torch.onnx.ONNXProgram, program).model_proto  # None is what the exporter before `dynamo` returned
 
 
-def _fill_lanes(model):
+def _fill_lanes(model: fx.GraphModule) -> None:
     """Give the first convolution a multiple of 4 input channels, in place: zeros beside the picture's own.
 
     Int8 instructions sum products four at a time, and ONNX Runtime has its direct convolution for such counts only: the
     layer takes half the time. The quantizer of the picture rounds zeros to zeros, so the outputs stay the same.
     """
-    for node in weighted_nodes(model):
-        layer, source = model.get_submodule(node.target), node.args[0]
-        if not (isinstance(layer, nn.Conv2d) and layer.groups == 1 and hasattr(layer, "weight_qparams")):
+    for node, layer in weighted_layers(model).items():
+        if not (isinstance(layer, nn.Conv2d) and layer.groups == 1 and codes_of(layer) is not None):
             continue
         missing = -layer.in_channels % 4
-        reads_picture = source.op == "call_module" and source.args[0].op == "placeholder" and len(source.users) == 1
+        source = node.all_input_nodes[0]
+        picture = source.op == "call_module" and source.all_input_nodes[0].op == "placeholder"
+        reads_picture = picture and len(source.users) == 1
         if missing and reads_picture and is_called_once(model, node):
             model.set_submodule("fill_lanes", _ZeroChannels(missing))
             with model.graph.inserting_before(source):
@@ -155,15 +158,15 @@ def _fill_lanes(model):
 class _ZeroChannels(nn.Module):
     """`(N, C, H, W) -> (N, C + count, H, W)`."""
 
-    def __init__(self, count):
+    def __init__(self, count: int):
         super().__init__()
         self.count = count
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.pad(x, (0, 0, 0, 0, 0, self.count))
 
 
-def _strip(graph):
+def _strip(graph: onnx.GraphProto) -> None:
     """Take out what no node reads, and what only says where in the Python source each came from.
 
     That is two thirds of the tiny student's int8 file.
@@ -177,7 +180,7 @@ def _strip(graph):
         item.doc_string = ""
 
 
-def _pool_globally(graph):
+def _pool_globally(graph: onnx.GraphProto) -> None:
     """Turn each mean over height and width into GlobalAveragePool, which has an integer kernel; ReduceMean has none."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
@@ -190,14 +193,15 @@ def _pool_globally(graph):
             node.CopyFrom(pool)
 
 
-def _store_integers(graph, model):
+def _store_integers(graph: onnx.GraphProto, model: nn.Module) -> None:
     """Replace quantized weights by int8 codes and their biases by int32 codes, with the nodes that read them."""
-    layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "weight_qparams")}
-    constants = {}
-    for name, layer in layers.items():
-        constants[f"{name}.weight"] = quantize(layer.weight, layer.weight_qparams), layer.weight_qparams.scale
-        if hasattr(layer, "bias_scale"):
-            constants[f"{name}.bias"] = layer.bias_codes, layer.bias_scale
+    constants: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name, layer in model.named_modules():
+        if not isinstance(layer, Weighted) or (codes := codes_of(layer)) is None:
+            continue
+        constants[f"{name}.weight"] = quantize(layer.weight, codes.weight_qparams), codes.weight_qparams.scale
+        if codes.bias_codes is not None and codes.bias_scale is not None:
+            constants[f"{name}.bias"] = codes.bias_codes, codes.bias_scale
     floats = [tensor for tensor in graph.initializer if tensor.name in constants]
     for tensor in floats:
         graph.initializer.remove(tensor)
@@ -206,11 +210,13 @@ def _store_integers(graph, model):
     graph.node.extend(nodes)
 
 
-def _read(graph, name, codes, scale):
+def _read(graph: onnx.GraphProto, name: str, codes: torch.Tensor, scale: torch.Tensor) -> onnx.NodeProto:
     """Add `codes` and `scale` as constants; return the DequantizeLinear that makes the tensor `name` of them."""
     zero_point = torch.zeros(scale.shape, dtype=codes.dtype)  # ONNX Runtime fuses a Gemm only where it is spelled out
     constants = {f"{name}_codes": codes, f"{name}_scale": scale, f"{name}_zero_point": zero_point}
     for constant, tensor in constants.items():
         graph.initializer.append(numpy_helper.from_array(tensor.detach().contiguous().numpy(), constant))
-    axis = {"axis": 0} if scale.dim() else {}
-    return helper.make_node("DequantizeLinear", list(constants), [name], name=f"{name}_read", **axis)
+    node = helper.make_node("DequantizeLinear", list(constants), [name], name=f"{name}_read")
+    if scale.dim():
+        node.attribute.append(helper.make_attribute("axis", 0))
+    return node

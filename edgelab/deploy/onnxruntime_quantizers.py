@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
+import torch
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization import quantize_dynamic as _quantize_dynamic
 from onnxruntime.quantization import quantize_static as _quantize_static
@@ -24,15 +26,17 @@ METHODS = {
 class _Images(CalibrationDataReader):
     """Hand out images one at a time, as the file's batch of 1 asks."""
 
-    def __init__(self, images):
+    def __init__(self, images: torch.Tensor):
         self._batches = iter(images.split(1))
 
-    def get_next(self):
+    def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)
         return None if batch is None else {"input": batch.numpy()}
 
 
-def quantize_static(path, out, images, *, method="min-max", unsigned=True):
+def quantize_static(
+    path: str | Path, out: str | Path, images: torch.Tensor, *, method: str = "min-max", unsigned: bool = True
+) -> Path:
     """Quantize the float file `path` (batch 1) to `out` by ONNX Runtime, calibrated on `images`; return `out`.
 
     `images` are normalised float32, `(N, C, H, W)`; `method` is one of `METHODS`. Weights are int8 with a scale for
@@ -52,7 +56,7 @@ def quantize_static(path, out, images, *, method="min-max", unsigned=True):
     return Path(out)
 
 
-def quantize_dynamic(path, out):
+def quantize_dynamic(path: str | Path, out: str | Path) -> Path:
     """Quantize the float file `path` to `out` by ONNX Runtime with weights in int8 and ranges found as it runs."""
     with _prepared(path) as prepared, _quiet():
         _quantize_dynamic(prepared, out, weight_type=QuantType.QUInt8)  # ConvInteger takes no signed weights
@@ -60,7 +64,7 @@ def quantize_dynamic(path, out):
 
 
 @contextlib.contextmanager
-def _prepared(path) -> Iterator[Path]:
+def _prepared(path: str | Path) -> Iterator[Path]:
     """Yield a copy of the model with shapes inferred and batch norm folded, as ONNX Runtime advises."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"

@@ -1,5 +1,8 @@
 """One way to run a model, whatever runs it: normalised images in, logits out."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +35,9 @@ class Runner:
         self.name, self._model = "torch", model.eval()
 
     @classmethod
-    def open(cls, path, *, threads=1, level="all", save_as=None):
+    def open(
+        cls, path: str | Path, *, threads: int = 1, level: str = "all", save_as: str | Path | None = None
+    ) -> Runner:
         """Return the runner of an `.onnx` file, with so many threads and that `level` of graph optimisation.
 
         `save_as` is where to write the graph that the runtime made of it.
@@ -52,18 +57,18 @@ class Runner:
             )
         return OnnxRunner(path, threads=threads, level=level, save_as=save_as)
 
-    def once(self, image):
+    def once(self, image: torch.Tensor) -> Callable[[], object]:
         """Return a function without arguments that runs the model on `image` once: for `measure_latency`."""
         image = image.contiguous()
 
-        def run():
+        def run() -> object:
             with torch.inference_mode():
                 return self._model(image)
 
         return run
 
     @torch.inference_mode()
-    def __call__(self, images):
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return self._model(images)
 
 
@@ -115,7 +120,7 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
 class OnnxRunner(Runner):
     """A model file in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path, *, threads=1, level="all", save_as=None):
+    def __init__(self, path: Path, *, threads: int, level: str, save_as: str | Path | None):
         options = exact_options()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = LEVELS[level]
@@ -138,11 +143,11 @@ class OnnxRunner(Runner):
         batch = inputs[0].shape[0]
         self._input, self._batch = inputs[0].name, batch if isinstance(batch, int) else None
 
-    def once(self, image):
+    def once(self, image: torch.Tensor) -> Callable[[], np.ndarray]:
         feed = {self._input: np.ascontiguousarray(image.numpy())}
         return lambda: self._session.run(None, feed)[0]
 
-    def __call__(self, images):
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         step = self._batch or len(images)
         if self._batch and len(images) % self._batch:
             raise EdgelabError(
@@ -167,7 +172,9 @@ class Parity:
     agreement: float
 
 
-def check_parity(model, runner, images):
+def check_parity(
+    model: Callable[[torch.Tensor], torch.Tensor], runner: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> Parity:
     """Return the `Parity` of `runner` with `model`, two functions of images `(N, C, H, W)`."""
     with torch.inference_mode():
         expected, got = model(images), runner(images)

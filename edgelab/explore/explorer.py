@@ -43,11 +43,11 @@ class Explorer(widgets.VBox):
         self.picture.value = drawing._repr_html_()
         self.milliseconds = 1000 * (time.perf_counter() - start)
 
-    def _on_change(self, _change) -> None:
+    def _on_change(self, _change: object) -> None:
         self.redraw()
 
 
-def slider(label: str, values: range | tuple, value, unit: str = "") -> widgets.SelectionSlider:
+def slider(label: str, values: range | tuple, value: float | str, unit: str = "") -> widgets.SelectionSlider:
     """Return a slider over `values` that starts at `value`, shows `unit`, and moves with the arrow keys."""
     options = [
         (f"{option:,} {unit}".strip() if isinstance(option, int) else f"{option} {unit}".strip(), option)
@@ -56,7 +56,7 @@ def slider(label: str, values: range | tuple, value, unit: str = "") -> widgets.
     return widgets.SelectionSlider(options=options, value=value, description=label, style=_WIDE)
 
 
-def choice(label: str, options: list | dict, value=None) -> widgets.Dropdown:
+def choice(label: str, options: list | dict, value: object = None) -> widgets.Dropdown:
     """Return a list to choose one option from: names, or names with the values that stand behind them."""
     options = list(options.items()) if isinstance(options, dict) else [(option, option) for option in options]
     return widgets.Dropdown(

@@ -5,15 +5,22 @@ it, so the picture follows the theme of JupyterLab or VS Code. Data is drawn in 
 Universal Design", 2008), and never told apart by colour alone.
 """
 
+from __future__ import annotations
+
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
@@ -21,9 +28,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 INK = "#010203"  # stands for currentColor until the SVG is written; no data is drawn in it
 
-_STYLE = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    **{"axes.prop_cycle": mpl.cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False},
+_STYLE: dict[RcKeyType, object] = {
+    **{"text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK},
+    **{"axes.prop_cycle": cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False},
     **{"axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False},
     **{"axes.grid": True, "axes.axisbelow": True, "grid.color": INK, "grid.alpha": 0.15},
     **{"axes.titlesize": "medium", "axes.titlelocation": "left", "font.size": 10},
@@ -51,7 +58,7 @@ def figure(width: float = 7.0, height: float = 3.2) -> Iterator[Figure]:
         yield Figure((width, height), layout="constrained")
 
 
-def logarithmic(axis: Axis, ticks: tuple[float, ...] = ()) -> None:
+def logarithmic(axis: XAxis | YAxis, ticks: tuple[float, ...] = ()) -> None:
     """Make an axis logarithmic, with plain numbers at powers of ten, or at `ticks` times each of them.
 
     Powers set as formulas take 300 ms to draw.

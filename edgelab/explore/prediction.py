@@ -6,6 +6,7 @@ from html import escape
 import ipywidgets as widgets
 
 from edgelab.course import progress
+from edgelab.explore import plots
 from edgelab.i18n import _
 
 
@@ -17,13 +18,13 @@ class Prediction(widgets.VBox):
 
     def __init__(self, lab: str, name: str, slider: widgets.Widget, unit: str):
         self._lab, self._name, self._slider, self._unit = lab, name, slider, unit
-        self._waiting: list[Callable] = []
+        self._waiting: list[Callable[[float], None]] = []
         self._button = widgets.Button(description=_("Lock it in"), icon="lock", button_style="primary")
         self._button.on_click(lambda _button: self.lock())
         self._status = widgets.HTML()
         super().__init__([widgets.HBox([slider, self._button], layout={"flex_flow": "row wrap"}), self._status])
         self.add_class("edgelab-prediction")
-        self.value: float | None = None
+        self.value: float | None = None  # until it is locked
         earlier = progress.predictions(lab).get(name)
         if earlier is not None:
             self._close(earlier)
@@ -32,12 +33,13 @@ class Prediction(widgets.VBox):
         """Commit to the slider's value, or to the earlier one that is on record."""
         self._close(progress.record_prediction(self._lab, self._name, self._slider.value))
 
-    def reveal(self, measured: float, picture=None) -> widgets.HTML:
+    def reveal(self, measured: float, picture: plots.Picture | None = None) -> widgets.HTML:
         """Return a widget that shows `measured` beside the prediction, and `picture` under it, once it is locked."""
         shown = widgets.HTML()
 
-        def show() -> None:
-            shown.value = self._comparison(measured) + (picture._repr_html_() if picture is not None else "")
+        def show(predicted: float) -> None:
+            html = picture._repr_html_() if picture is not None else ""
+            shown.value = self._comparison(predicted, measured) + html
 
         if self.value is None:
             text = _("Lock in your prediction above: the measurement then appears here.")
@@ -45,7 +47,7 @@ class Prediction(widgets.VBox):
             shown.value = f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>'
             self._waiting.append(show)
         else:
-            show()
+            show(self.value)
         return shown
 
     def _close(self, value: float) -> None:
@@ -55,14 +57,14 @@ class Prediction(widgets.VBox):
         text = _("You predicted %(value)s. It stays on record.") % {"value": self._number(value)}
         self._status.value = f"<p>✓ {escape(text)}</p>"
         for show in self._waiting:
-            show()
+            show(value)
         self._waiting.clear()
 
-    def _comparison(self, measured: float) -> str:
-        numbers = {"predicted": self._number(self.value), "measured": self._number(measured)}
+    def _comparison(self, predicted: float, measured: float) -> str:
+        numbers = {"predicted": self._number(predicted), "measured": self._number(measured)}
         lines = [_("You predicted %(predicted)s. Measured here: %(measured)s.") % numbers]
-        if self.value > 0 and measured > 0:
-            factor = self.value / measured
+        if predicted > 0 and measured > 0:
+            factor = predicted / measured
             if 0.8 <= factor <= 1.25:
                 lines.append(_("That is close: within a quarter of it."))
             elif factor > 1:

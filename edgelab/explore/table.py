@@ -31,7 +31,9 @@ def add(
     its runtime, which computes in `precision`, "fp32" or "int8"; parameters and MACs are still counted on `model`.
     """
     image = data.normalize(dataset.test.images[:1])
-    deployed = file and Deployed(Runner.open(file).once(image), Path(file).stat().st_size, precision)
+    deployed = None
+    if file:
+        deployed = Deployed(Runner.open(file).once(image), Path(file).stat().st_size, precision)
     row = measure_model(model, image, deployed=deployed, accuracy=accuracy)
     with edit(_file()) as state:
         state[f"{dataset.name}/{name}"] = row.as_dict()
@@ -51,20 +53,26 @@ def show(dataset: data.Dataset) -> HtmlTable:
 
 def pareto(dataset: data.Dataset) -> plots.Picture:
     """Return accuracy against size for every row, and the front of the models that no other one beats in both."""
-    models = rows(dataset.name)
-    if not models:
+    found = rows(dataset.name).items()
+    points = {name: (row.size_bytes / 1024, 100 * row.accuracy) for name, row in found if row.accuracy is not None}
+    if not points:
         raise EdgelabError(
             _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset.name}
         )
-    front = pareto_front({name: (row.size_bytes, row.accuracy) for name, row in models.items()})
+    front = pareto_front(points)
     with plots.figure() as fig:
         ax = fig.subplots()
-        edge = sorted((models[name].size_bytes / 1024, 100 * models[name].accuracy) for name in front)
-        ax.step(*zip(*edge, strict=True), where="post", color=plots.GREEN, lw=1.5, label=_("Pareto front"))
-        for number, (name, row) in enumerate(models.items()):
+        ax.step(
+            *zip(*sorted(points[name] for name in front), strict=True),
+            where="post",
+            color=plots.GREEN,
+            lw=1.5,
+            label=_("Pareto front"),
+        )
+        for number, (name, (size, accuracy)) in enumerate(points.items()):
             ax.plot(
-                row.size_bytes / 1024,
-                100 * row.accuracy,
+                size,
+                accuracy,
                 ls="",
                 marker=plots.MARKERS[number % len(plots.MARKERS)],
                 ms=8,
@@ -76,7 +84,7 @@ def pareto(dataset: data.Dataset) -> plots.Picture:
         ax.margins(0.15)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         description = _("Accuracy against size of %(n)d models; on the Pareto front: %(front)s.")
-        return plots.picture(fig, description % {"n": len(models), "front": ", ".join(sorted(front))})
+        return plots.picture(fig, description % {"n": len(points), "front": ", ".join(sorted(front))})
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> set[str]:
@@ -92,5 +100,5 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> set[str]:
     }
 
 
-def _file():
+def _file() -> Path:
     return state_dir() / "table.json"

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from edgelab.errors import EdgelabError
 from edgelab.grading.returned import MAX_BYTES, Unreadable, lab_of
@@ -164,13 +165,13 @@ def _member_problem(member: zipfile.ZipInfo, *, again: bool) -> str:
     return ""
 
 
-def _open_regular(path: Path):
+def _open_regular(path: Path) -> IO[bytes]:
     """Open a file that is still the regular file that it was when it was found."""
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")
 
 
-def _at_most(file) -> bytes:
+def _at_most(file: IO[bytes]) -> bytes:
     """Read a file to its end, but never more than a notebook may have: sizes in a directory may lie."""
     with file:
         content = file.read(MAX_BYTES + 1)

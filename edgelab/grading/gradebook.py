@@ -101,8 +101,9 @@ def total(row: dict | None, possible: Mapping[str, int], manual: Manual) -> floa
     """Return a lab's points; None where it was not handed in, or any part of it is not graded."""
     if row is None:
         return None
-    points = [exercise_points(row, exercise, manual) for exercise in possible]
-    return None if None in points else sum(points)
+    found = [exercise_points(row, exercise, manual) for exercise in possible]
+    points = [number for number in found if number is not None]
+    return sum(points) if len(points) == len(found) else None
 
 
 def _for_people(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Sequence]:

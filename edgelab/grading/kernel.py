@@ -4,7 +4,7 @@ import subprocess
 import time
 from collections import deque
 from queue import Empty
-from typing import Any
+from typing import Any, cast
 
 import zmq
 from jupyter_client.manager import KernelManager
@@ -93,8 +93,9 @@ class WatchedKernel(RunningKernel):
     def stop(self) -> None:
         """End the kernel, and what is in its process group: at once, since there is nothing for it to put in order."""
         self.kc.stop_channels()
-        run_sync(self.km.provisioner.kill)()
-        self.km.provisioner.process.wait()
+        provisioner = cast(Any, self.km.provisioner)  # to jupyter_client's own types, its `process` is always None
+        run_sync(provisioner.kill)()
+        provisioner.process.wait()
         del self.km
 
     def _begin(self) -> None:

@@ -127,7 +127,7 @@ def _connect() -> socket.socket:
                 command = [sys.executable, "-I", "-m", __name__, path, str(os.getpid())]
                 process = subprocess.Popen(
                     command,
-                    stdin=listening,
+                    stdin=listening.fileno(),
                     stdout=log,
                     stderr=log,
                     cwd=home,
@@ -160,6 +160,8 @@ def serve(path: str, parent: int) -> None:
     plugins = [importlib.import_module(name) for name in PLUGINS]
 
     class Handler(StreamRequestHandler):
+        server: "Server"
+
         def handle(self) -> None:
             request = json.loads(self.rfile.readline())
             os.setsid()

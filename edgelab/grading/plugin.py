@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -38,7 +40,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "GradedNot
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: "GradedCell", call: pytest.CallInfo):
+def pytest_runtest_makereport(item: "GradedCell", call: pytest.CallInfo) -> Generator[None, Any, None]:
     """Report a cell as soon as it has run: should this process be killed, what was earned so far is known."""
     outcome = yield
     report = outcome.get_result()
@@ -71,7 +73,7 @@ class GradedNotebook(IPyNbFile):
         self.skip_compare += ("stderr",)
         write(option.grade_report, {"ready": True})
 
-    def collect(self):
+    def collect(self) -> Iterator["GradedCell"]:
         self.nb = nbformat.v4.reads(self.path.read_text("utf-8"))  # of our making: valid
         for number, cell in enumerate(self.nb.cells):
             options = defaultdict(bool, check=bool(cell.outputs))  # whatever comments and tags may say

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Dict, Unicode
 
@@ -20,6 +21,7 @@ from edgelab.grading.limits import Limits
 class SandboxProvisioner(LocalProvisioner):
     """Starts a kernel in bubblewrap, and talks to it through sockets in a folder, since it has no network."""
 
+    parent: KernelManager
     environment = Dict(config=True)
     limits = Dict(config=True)
     sockets = Unicode(config=True)

@@ -96,15 +96,15 @@ def command(
     for name, value in {"HOME": HOME, "PATH": f"{sys.prefix}/bin:/usr/bin:/bin", **environment}.items():
         words += ["--setenv", name, value]
     words += ["--ro-bind", "/usr", "/usr"]
-    for path in filter(os.path.exists, _SYSTEM_LINKS):
-        words += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind", path, path]
+    for link in filter(os.path.exists, _SYSTEM_LINKS):
+        words += ["--symlink", os.readlink(link), link] if os.path.islink(link) else ["--ro-bind", link, link]
     words += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp", HOME):
         words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", folder]
     readable = [*map(Path, filter(os.path.exists, _SYSTEM_FILES)), *exposed()]
     for option, path in [*(("--ro-bind", path) for path in readable), *([("--bind", sockets)] if sockets else [])]:
-        for folder in reversed(path.parents[:-1]):  # made by bubblewrap, they would be root's alone
-            words += ["--perms", "755", "--dir", str(folder)]
+        for outer in reversed(path.parents[:-1]):  # made by bubblewrap, they would be root's alone
+            words += ["--perms", "755", "--dir", str(outer)]
         words += [option, str(path), str(path)]
     if filter_fd is not None:
         words += ["--seccomp", str(filter_fd)]

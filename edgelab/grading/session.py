@@ -87,8 +87,8 @@ def plan(
         known.pop(where, None)
         lab = where[2]
         reference = prepared(lab)
-        row = results.rows.get(where)
-        if row and (row["sha256"], row["reference"]) == (digest, reference.hash) and row["final"]:
+        graded = results.rows.get(where)
+        if graded and (graded["sha256"], graded["reference"]) == (digest, reference.hash) and graded["final"]:
             kept += 1
         else:
             # A worker of a cluster may have started in any folder.

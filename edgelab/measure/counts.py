@@ -76,11 +76,11 @@ def layer_costs(model: nn.Module, example: torch.Tensor | tuple) -> list[LayerCo
     shapes: dict[str, tuple[int, ...]] = {}
     order: dict[str, None] = {}
 
-    def on_operation(layer, op, args, kwargs, output):
+    def on_operation(layer: str, op: torch._ops.OpOverload, args: tuple, _kwargs: dict, output: object) -> None:
         order.setdefault(layer)
-        macs[layer] = macs.get(layer, 0) + _macs_of(op, args, output)
+        macs[layer] = macs.get(layer, 0) + _macs_of(op, args, tensors_in(output))
 
-    def on_module(name, output):
+    def on_module(name: str, output: object) -> None:
         tensors = tensors_in(output)
         if tensors:
             shapes[name] = tuple(tensors[0].shape)
@@ -180,13 +180,13 @@ def _distinct_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def _macs_of(op: torch._ops.OpOverload, args: tuple, output: object) -> int:
+def _macs_of(op: torch._ops.OpOverload, args: tuple, outputs: list[torch.Tensor]) -> int:
     """Return the MACs of one ATen operation: 0 for all that multiply nothing by a weight or a matrix."""
     name = op.overloadpacket.__name__
     if name in _CONVOLUTIONS:
         signal, weight, transposed = args[0], args[1], name == "convolution" and args[6]
         # Each output of a convolution is one dot product as long as a filter; transposed, each input makes one.
-        return (signal if transposed else output).numel() * math.prod(weight.shape[1:])
+        return (signal if transposed else outputs[0]).numel() * math.prod(weight.shape[1:])
     if name in _PRODUCTS:
         left, right = args[_PRODUCTS[name] : _PRODUCTS[name] + 2]
         return left.numel() * (right.shape[-1] if right.dim() > 1 else 1)

@@ -185,7 +185,8 @@ def compare_latency(
         raise EdgelabError(_("compare_latency compares exactly two runs; %(n)d were given.") % {"n": len(runs)})
     if blocks < 6:
         raise EdgelabError(_("blocks must be 6 or more: fewer ratios make no 95 % interval."))
-    names = tuple(runs)
+    baseline, candidate = runs
+    names = (baseline, candidate)
     chance = random.Random(0)
     samples: dict[str, list[float]] = {name: [] for name in names}
     ratios: list[float] = []
@@ -199,7 +200,7 @@ def compare_latency(
                 turn = _take_turn(runs[name], calls[name])
                 samples[name].extend(turn)
                 logs[name] += math.log(min(turn)) / 2
-            ratios.append(math.exp(logs[names[0]] - logs[names[1]]))
+            ratios.append(math.exp(logs[baseline] - logs[candidate]))
             if len(ratios) >= 12 and time.perf_counter() - start > max_seconds:
                 break
     ratio, low, high = ratio_interval(ratios)

@@ -97,7 +97,7 @@ def peak_activations(model: nn.Module, example: torch.Tensor | tuple, *, fused: 
     for tensor in tensors_in(example):
         ledger.buffers[_storage(tensor)] = _Buffer(tensor.nbytes, -1, -1)
 
-    def on_operation(layer, op, args, kwargs, output):
+    def on_operation(layer: str, op: torch._ops.OpOverload, args: tuple, kwargs: dict, output: object) -> None:
         inputs = tensors_in((args, kwargs))
         outputs = tensors_in(output)
         ledger.held.append((inputs, outputs))

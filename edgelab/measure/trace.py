@@ -37,7 +37,9 @@ def run_traced(
     stack: list[str] = [""]
 
     class _Tell(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self, func: torch._ops.OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
+        ) -> object:
             if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
                 # Tensors made in inference mode arrive here before torch has taken the operation apart.
                 with self:
@@ -74,14 +76,14 @@ def tensors_in(value: object) -> list[torch.Tensor]:
 
 
 def _entering(stack: list[str], name: str) -> Callable:
-    def hook(module, args):
+    def hook(_module: nn.Module, _args: object) -> None:
         stack.append(name)
 
     return hook
 
 
 def _leaving(stack: list[str], name: str, on_module: Callable | None) -> Callable:
-    def hook(module, args, output):
+    def hook(_module: nn.Module, _args: object, output: object) -> None:
         stack.pop()
         if on_module is not None:
             on_module(name, output)
@@ -104,12 +106,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _unfused() -> Iterator[None]:
     """Have torch run attention and recurrent layers as plain matrix products, which can be counted."""
-    fastpath, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     # oneDNN runs a whole recurrent layer as one operation; without it, convolutions only run slower, once.
-    torch.backends.mkldnn.enabled = False
+    onednn, *_rest = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        torch.backends.mkldnn.enabled = onednn
+        torch.backends.mkldnn.set_flags(_enabled=onednn, _fp32_precision=None)

@@ -4,10 +4,11 @@ Every block ends where batch normalisation and activation can be folded into the
 residual addition is a plain `+`, so that `torch.fx` sees all of it.
 """
 
+import torch
 from torch import nn
 
 
-def make_divisible(channels, divisor=8):
+def make_divisible(channels: float, divisor: int = 8) -> int:
     """Return `channels` rounded to a multiple of `divisor`, never more than 10 % below the request.
 
     The rule of the MobileNet papers' reference code: hardware likes channel counts that are multiples of 8.
@@ -19,12 +20,20 @@ def make_divisible(channels, divisor=8):
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def conv_bn(in_channels, out_channels, kernel_size=3, *, stride=1, groups=1, activation=nn.ReLU):
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = nn.ReLU,
+) -> nn.Sequential:
     """Return convolution, batch normalisation and activation, padded to keep `H/stride x W/stride`.
 
     `activation=None` leaves the output linear; `groups=in_channels` makes the convolution depthwise.
     """
-    layers = [
+    layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
@@ -40,7 +49,7 @@ class BasicBlock(nn.Module):
     option B).
     """
 
-    def __init__(self, in_channels, out_channels, stride=1):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
         self.body = nn.Sequential(
             conv_bn(in_channels, out_channels, stride=stride),
@@ -52,11 +61,11 @@ class BasicBlock(nn.Module):
         )
         self.activation = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.activation(self.body(x) + self.shortcut(x))
 
 
-def depthwise_separable(in_channels, out_channels, stride=1):
+def depthwise_separable(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Return a 3x3 depthwise convolution and a pointwise one (Howard et al., 2017, figure 3).
 
     `(N, C, H, W) -> (N, C', H/stride, W/stride)`
@@ -73,7 +82,7 @@ class InvertedResidual(nn.Module):
     The projection is linear: an activation on so few channels would throw information away.
     """
 
-    def __init__(self, in_channels, out_channels, stride, expand_ratio):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
         super().__init__()
         hidden = round(in_channels * expand_ratio)
         expand = [] if expand_ratio == 1 else [conv_bn(in_channels, hidden, 1, activation=nn.ReLU6)]
@@ -84,5 +93,5 @@ class InvertedResidual(nn.Module):
         )
         self.residual = stride == 1 and in_channels == out_channels
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.body(x) if self.residual else self.body(x)

@@ -4,8 +4,10 @@ The papers' networks shrink a 224x224 image 32 times. On images of 28 to 32 pixe
 so `total_stride` says how often the resolution is really halved: the first layers asked to halve it keep it instead.
 """
 
+from collections.abc import Callable, Iterable
 from math import log2
 
+import torch
 from torch import nn
 
 from edgelab.models.blocks import InvertedResidual, conv_bn, depthwise_separable, make_divisible
@@ -31,7 +33,7 @@ _V2_STAGES = (
 class MobileNet(nn.Module):
     """Features, global average pool, dropout, classifier: `(N, in_channels, H, W) -> (N, num_classes)`."""
 
-    def __init__(self, features, channels, num_classes, dropout):
+    def __init__(self, features: Iterable[nn.Module], channels: int, num_classes: int, dropout: float):
         super().__init__()
         self.features = nn.Sequential(*features)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -39,11 +41,13 @@ class MobileNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.dropout(self.flatten(self.pool(self.features(x)))))
 
 
-def mobilenet_v1(width_mult=1.0, *, in_channels=3, num_classes=16, total_stride=8):
+def mobilenet_v1(
+    width_mult: float = 1.0, *, in_channels: int = 3, num_classes: int = 16, total_stride: int = 8
+) -> MobileNet:
     """Return a MobileNetV1 with untrained weights, every layer `width_mult` times as wide as in the paper."""
     stride = _strides(total_stride)
     channels = make_divisible(32 * width_mult)
@@ -55,7 +59,9 @@ def mobilenet_v1(width_mult=1.0, *, in_channels=3, num_classes=16, total_stride=
     return MobileNet(features, channels, num_classes, dropout=0.001)
 
 
-def mobilenet_v2(width_mult=1.0, *, in_channels=3, num_classes=16, total_stride=8):
+def mobilenet_v2(
+    width_mult: float = 1.0, *, in_channels: int = 3, num_classes: int = 16, total_stride: int = 8
+) -> MobileNet:
     """Return a MobileNetV2 with untrained weights.
 
     `mobilenet_v2(1.0, num_classes=1000, total_stride=32)` is the paper's network at 224x224, layer for layer the
@@ -63,7 +69,7 @@ def mobilenet_v2(width_mult=1.0, *, in_channels=3, num_classes=16, total_stride=
     """
     stride = _strides(total_stride)
     channels = make_divisible(32 * width_mult)
-    features = [conv_bn(in_channels, channels, stride=stride(2), activation=nn.ReLU6)]
+    features: list[nn.Module] = [conv_bn(in_channels, channels, stride=stride(2), activation=nn.ReLU6)]
     for expand_ratio, width, repeats, first_stride in _V2_STAGES:
         width = make_divisible(width * width_mult)
         for repeat in range(repeats):
@@ -75,14 +81,14 @@ def mobilenet_v2(width_mult=1.0, *, in_channels=3, num_classes=16, total_stride=
     return MobileNet(features, last, num_classes, dropout=0.2)
 
 
-def _strides(total_stride):
+def _strides(total_stride: int) -> Callable[[int], int]:
     """Return a function that lets the last `log2(total_stride)` of the five halvings through."""
     skipped = 5 - int(log2(total_stride))
     if total_stride not in (1, 2, 4, 8, 16, 32):
         raise ValueError(f"total_stride is a power of two from 1 to 32, not {total_stride}")
     seen = 0
 
-    def stride(wanted):
+    def stride(wanted: int) -> int:
         nonlocal seen
         if wanted == 1:
             return 1

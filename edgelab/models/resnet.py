@@ -1,5 +1,8 @@
 """CIFAR-style residual networks (He et al., 2016, section 4.2): the course's baseline and its small students."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 from edgelab.models.blocks import BasicBlock, conv_bn
@@ -11,7 +14,7 @@ class ResNet(nn.Module):
     `(N, in_channels, H, W) -> (N, num_classes)`
     """
 
-    def __init__(self, widths, blocks, in_channels, num_classes):
+    def __init__(self, widths: Sequence[int], blocks: int, in_channels: int, num_classes: int):
         super().__init__()
         self.stem = conv_bn(in_channels, widths[0])
         stages = []
@@ -26,12 +29,14 @@ class ResNet(nn.Module):
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(channels, num_classes)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stages(self.stem(x))
         return self.classifier(self.flatten(self.pool(x)))
 
 
-def resnet(widths=(64, 128, 256), blocks=1, *, in_channels=3, num_classes=16):
+def resnet(
+    widths: Sequence[int] = (64, 128, 256), blocks: int = 1, *, in_channels: int = 3, num_classes: int = 16
+) -> ResNet:
     """Return a residual network with untrained weights; the defaults are the course's baseline.
 
     `widths` are the channels of each stage, `blocks` the residual blocks in a stage.

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -16,11 +16,11 @@ from edgelab.train import evaluate, fit, mirror, shift
 VAL_IMAGES = 1000
 
 
-def _signs(images):
+def _signs(images: torch.Tensor) -> torch.Tensor:
     return shift(images, pixels=3)
 
 
-def _clothes(images):
+def _clothes(images: torch.Tensor) -> torch.Tensor:
     """A mirrored shoe is a shoe; a mirrored sign would be another one."""
     return mirror(shift(images, pixels=2))
 
@@ -28,7 +28,9 @@ def _clothes(images):
 AUGMENT = {"signs": _signs, "fashion-mnist": _clothes}
 
 
-def retrain(name, dataset, *, seed=0, epochs=None, folder=CHECKPOINTS):
+def retrain(
+    name: str, dataset: str, *, seed: int = 0, epochs: int | None = None, folder: Path = CHECKPOINTS
+) -> dict[str, Any]:
     """Train a model of the zoo by its recipe; write the checkpoint and its manifest entry; return the entry.
 
     The last `VAL_IMAGES` training images choose the epoch; the test images are looked at once, at the end.
@@ -70,7 +72,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of images and the augmentation.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="So many epochs, instead of the recipe's.")] = None,
     folder: Annotated[Path, typer.Option(help="Where checkpoints and manifest.json are written.")] = CHECKPOINTS,
-):
+) -> None:
     """Train models of the zoo by their recipes and write their checkpoints and manifest."""
     if dataset not in SHAPES or not RECIPES.keys() >= set(names or ()):
         raise typer.BadParameter(f"models are {', '.join(RECIPES)}; data sets are {', '.join(SHAPES)}.")

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file
+from torch import nn
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -31,9 +32,9 @@ class Recipe:
     from He's fan-out: batch norm undoes their scale, and large weights would only turn more slowly.
     """
 
-    build: Callable
+    build: Callable[..., nn.Module]
     epochs: dict[str, int]
-    options: dict = field(default_factory=lambda: {"lr": 0.15})
+    options: dict[str, float] = field(default_factory=lambda: {"lr": 0.15})
 
 
 _MOBILE = {"lr": 0.15, "weight_decay": 1e-4}
@@ -45,12 +46,12 @@ RECIPES = {
 }
 
 
-def manifest():
+def manifest() -> dict[str, dict]:
     """Return what is known of every checkpoint, by its key `"<dataset>/<name>"`."""
     return json.loads((CHECKPOINTS / "manifest.json").read_text())
 
 
-def load_pretrained(name, dataset="signs"):
+def load_pretrained(name: str, dataset: str = "signs") -> nn.Module:
     """Return the model `name` with the weights trained on `dataset`, in evaluation mode.
 
     Raise `EdgelabError` for a name or data set that has no checkpoint, and for a file that is damaged.
@@ -73,6 +74,6 @@ def load_pretrained(name, dataset="signs"):
     return model.eval()
 
 
-def sha256(path):
+def sha256(path: str | Path) -> str:
     """Return the sha256 of a file as hexadecimal text."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

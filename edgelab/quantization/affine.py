@@ -32,22 +32,22 @@ class QSpec:
     narrow: bool = False
     axis: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.bits not in range(2, 9):
             raise EdgelabError(_("Quantization takes from 2 to 8 bits, not %(bits)s.") % {"bits": self.bits})
 
     @property
-    def qmin(self):
+    def qmin(self) -> int:
         """The lowest code."""
         return (-(2 ** (self.bits - 1)) if self.signed else 0) + self.narrow
 
     @property
-    def qmax(self):
+    def qmax(self) -> int:
         """The highest code."""
         return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
         """The torch type that holds the codes."""
         return torch.int8 if self.signed else torch.uint8
 
@@ -60,7 +60,7 @@ class QParams:
     zero_point: torch.Tensor
     spec: QSpec = QSpec()
 
-    def over(self, x):
+    def over(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scale and zero point in the shape that broadcasts over `x`."""
         if self.spec.axis is None:
             return self.scale, self.zero_point
@@ -69,7 +69,7 @@ class QParams:
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
-def choose_qparams(min_val, max_val, spec=QSpec()):
+def choose_qparams(min_val: float | torch.Tensor, max_val: float | torch.Tensor, spec: QSpec = QSpec()) -> QParams:
     """Return the `QParams` that spread the codes of `spec` over the range from `min_val` to `max_val`.
 
     The range, numbers or tensors `()` or `(C,)`, is first extended to contain 0: zero must have a code of its own,
@@ -83,24 +83,25 @@ def choose_qparams(min_val, max_val, spec=QSpec()):
     min_val = torch.as_tensor(min_val, dtype=torch.float32).clamp(max=0)
     max_val = torch.as_tensor(max_val, dtype=torch.float32).clamp(min=0)
     qmin, qmax = spec.qmin, spec.qmax
+    middle = (qmin + qmax + 1) // 2
     if spec.symmetric:
-        zero_point = torch.full_like(min_val, (qmin + qmax + 1) // 2)
         # Each side has its own number of codes: -128..127 reaches one step further down than up.
-        scale = torch.maximum(min_val / (qmin - zero_point), max_val / (qmax - zero_point))
+        scale = torch.maximum(min_val / (qmin - middle), max_val / (qmax - middle))
     else:
         scale = (max_val - min_val) / (qmax - qmin)
-        zero_point = None
     # One test for three faults: an end that is infinite or NaN, and ends so far apart that their distance is infinite.
     if not torch.isfinite(scale).all():
         raise EdgelabError(_("The range to quantize has no end: look for infinities or NaN where it came from."))
     # Below float32's smallest normal number, 1 / scale overflows.
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
-    if zero_point is None:
+    if spec.symmetric:
+        zero_point = torch.full_like(min_val, middle)
+    else:
         zero_point = torch.clamp(qmin - torch.round(min_val / scale), qmin, qmax)
     return QParams(scale, zero_point.to(torch.int32), spec)
 
 
-def quantize(x, qparams):
+def quantize(x: torch.Tensor, qparams: QParams) -> torch.Tensor:
     """Return the codes of the float tensor `x`, in its shape, as `int8` or `uint8`.
 
     The quotient is taken in float32 as ONNX's QuantizeLinear takes it. (torch's fake quantize multiplies by the
@@ -112,18 +113,18 @@ def quantize(x, qparams):
     return torch.clamp(q, qparams.spec.qmin, qparams.spec.qmax).to(qparams.spec.dtype)
 
 
-def dequantize(q, qparams):
+def dequantize(q: torch.Tensor, qparams: QParams) -> torch.Tensor:
     """Return the real numbers (float32) that the codes `q` stand for."""
     scale, zero_point = qparams.over(q)
     return (q.to(torch.int32) - zero_point).float() * scale
 
 
-def fake_quantize(x, qparams):
+def fake_quantize(x: torch.Tensor, qparams: QParams) -> torch.Tensor:
     """Return `x` after a round trip through its codes: what the integers will see, still as float32."""
     return dequantize(quantize(x, qparams), qparams)
 
 
-def sqnr(x, approximation):
+def sqnr(x: torch.Tensor, approximation: torch.Tensor) -> float:
     """Return the signal-to-quantization-noise ratio in dB: 10 log10 (power of `x` / power of the error).
 
     Infinite where nothing was lost. Each bit adds about 6 dB (Bennett, 1948).
@@ -132,7 +133,7 @@ def sqnr(x, approximation):
     return float("inf") if noise == 0 else float(10 * torch.log10(signal / noise))
 
 
-def _must_be_finite(x):
+def _must_be_finite(x: torch.Tensor) -> None:
     # One sum over |x| is NaN or infinite if any element is: cheaper than a mask, but it may overflow by itself.
     if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
         raise EdgelabError(_("The tensor to quantize holds infinities or NaN: no code stands for them."))

@@ -7,22 +7,23 @@ mean error that rounding the weights has put on every output.
 """
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from edgelab.quantization.graph import (
+    Weighted,
     does_nothing,
     fold_batchnorm,
     is_called_once,
     is_weighted,
     operation,
-    weighted_nodes,
+    weighted_layers,
 )
+from edgelab.quantization.quantizer import weight_quantizer
 
 
 @torch.no_grad()
-def equalize(model, *, rounds=20):
+def equalize(model: nn.Module, *, rounds: int = 20) -> fx.GraphModule:
     """Return a copy of `model`, batch norm folded, whose neighbouring layers have weights of like range.
 
     For positive s, relu(s x) = s relu(x): so output channel i of one layer may be divided by s_i, if the next layer's
@@ -30,27 +31,28 @@ def equalize(model, *, rounds=20):
     s = r1 / sqrt(r1 r2) makes them equal (eq. 11 of the paper). ReLU6 is no such function, and becomes ReLU; batch norm
     trained with the clip hardly needs it, as the paper found, but check the accuracy.
     """
-    model = _without_clip(fold_batchnorm(model))
-    pairs = [(first, second) for first in weighted_nodes(model) if (second := _only_reader(model, first)) is not None]
-    pairs = [pair for pair in pairs if all(is_called_once(model, node) for node in pair)]
+    folded = _without_clip(fold_batchnorm(model))
+    layers = weighted_layers(folded)
+    pairs = [(first, second) for first in layers if (second := _only_reader(folded, first)) is not None]
+    pairs = [pair for pair in pairs if all(is_called_once(folded, node) for node in pair)]
     for _round in range(rounds):
         for first, second in pairs:
-            _balance(model.get_submodule(first.target), model.get_submodule(second.target))
-    return model
+            _balance(layers[first], layers[second])
+    return folded
 
 
-def _without_clip(graph_module):
+def _without_clip(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Replace ReLU6 by ReLU, in place."""
     for node in graph_module.graph.nodes:
         if operation(graph_module, node) is nn.ReLU6:
-            graph_module.set_submodule(node.target, nn.ReLU())
+            graph_module.set_submodule(str(node.target), nn.ReLU())
         elif operation(graph_module, node) is F.relu6:
             node.target = F.relu
     graph_module.recompile()
     return graph_module
 
 
-def _only_reader(graph_module, node):
+def _only_reader(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Return the convolution or linear layer that alone reads a layer's output, through at most a ReLU, or None."""
     while len(node.users) == 1:
         node = next(iter(node.users))
@@ -61,7 +63,7 @@ def _only_reader(graph_module, node):
     return None
 
 
-def _balance(first, second):
+def _balance(first: Weighted, second: Weighted) -> None:
     """Give output channel i of `first` and input channel i of `second` the same largest weight."""
     outgoing = _by_group(second)
     r1, r2 = first.weight.abs().flatten(1).amax(1), outgoing.abs().amax((1, 3)).flatten()
@@ -72,7 +74,7 @@ def _balance(first, second):
     outgoing.mul_(s.reshape(len(outgoing), 1, -1, 1))
 
 
-def _by_group(layer):
+def _by_group(layer: Weighted) -> torch.Tensor:
     """Return a view of a layer's weights as `(groups, outputs of a group, inputs of a group, kernel)`."""
     groups = getattr(layer, "groups", 1)
     outputs, inputs = layer.weight.shape[:2]
@@ -80,7 +82,7 @@ def _by_group(layer):
 
 
 @torch.no_grad()
-def correct_bias(model, images, *, batch_size=64):
+def correct_bias(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 64) -> fx.GraphModule:
     """Take the mean error of rounded weights out of the biases of a calibrated model, in place; return the model.
 
     Rounding changes a layer's output by (Q(W) - W) x. Its mean over data, (Q(W) - W) E[x], is a constant for each
@@ -88,30 +90,26 @@ def correct_bias(model, images, *, batch_size=64):
     `(N, C, H, W)`, as the quantized model sees them, layer after layer; padding at the borders is left out of account.
     """
     model.eval()
-    means = {}
+    layers = {layer for layer in weighted_layers(model).values() if weight_quantizer(layer) is not None}
+    means: dict[nn.Module, torch.Tensor] = {}
 
-    def note(name):
-        def hook(_layer, inputs):
-            x = inputs[0].detach()
-            mean = x.mean([0, 2, 3]) if x.dim() == 4 else x.mean(0)
-            means[name] = means.get(name, 0) + mean * len(x) / len(images)
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        x = inputs[0].detach()
+        mean = x.mean([0, 2, 3]) if x.dim() == 4 else x.mean(0)
+        means[layer] = means.get(layer, torch.zeros(())) + mean * len(x) / len(images)
 
-        return hook
-
-    layers = {node.target: model.get_submodule(node.target) for node in weighted_nodes(model)}
-    layers = {name: layer for name, layer in layers.items() if parametrize.is_parametrized(layer)}
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
         for batch in images.to(memory_format=torch.channels_last).split(batch_size):
             model(batch)
     finally:
         for hook in hooks:
             hook.remove()
-    for name, layer in layers.items():
-        error = layer.weight - layer.parametrizations["weight"].original
+    for layer in layers:
+        error = layer.weight - layer.get_parameter("parametrizations.weight.original")
         per_input = error.flatten(2).sum(2) if error.dim() == 4 else error
         groups = getattr(layer, "groups", 1)
-        x = means[name].reshape(groups, -1)
+        x = means[layer].reshape(groups, -1)
         shift = torch.einsum("goi,gi->go", per_input.reshape(groups, -1, x.shape[1]), x).flatten()
         layer.bias = nn.Parameter((0 if layer.bias is None else layer.bias) - shift)
     return model

@@ -3,6 +3,7 @@
 import copy
 import operator
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
-WEIGHTED = (nn.Conv2d, nn.Linear)
+Weighted = nn.Conv2d | nn.Linear
 # What ONNX Runtime computes on integers, inputs and output each with their own scale.
 _INTEGER = {
     *(operator.add, operator.iadd, torch.add, operator.mul, operator.imul, torch.mul, torch.cat),
@@ -31,7 +32,7 @@ _RECTIFIERS = {nn.ReLU, nn.ReLU6, F.relu, F.relu6, torch.relu, "relu", "relu_"}
 _BEFORE_RECTIFIER = {operator.add, operator.iadd, torch.add, "add"}
 
 
-def trace(model):
+def trace(model: nn.Module) -> fx.GraphModule:
     """Return a copy of `model` as a `torch.fx.GraphModule`, in evaluation mode.
 
     Raise `EdgelabError` with the file and line where `torch.fx` cannot follow the model.
@@ -55,34 +56,39 @@ def trace(model):
         ) from None
 
 
-def operation(graph_module, node):
+def called_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """Return the module that a node calls, or None where it calls none."""
+    return graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def operation(graph_module: fx.GraphModule, node: fx.Node) -> type[nn.Module] | Callable | str | None:
     """Return what a node does: a module's class, a function, or a method's name; None for inputs and outputs."""
-    if node.op == "call_module":
-        return type(graph_module.get_submodule(node.target))
+    if (module := called_module(graph_module, node)) is not None:
+        return type(module)
     return node.target if node.op in ("call_function", "call_method") else None
 
 
-def is_weighted(graph_module, node):
+def is_weighted(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node is a convolution or linear layer."""
-    return node.op == "call_module" and isinstance(graph_module.get_submodule(node.target), WEIGHTED)
+    return isinstance(called_module(graph_module, node), Weighted)
 
 
-def is_integer(graph_module, node):
+def is_integer(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether ONNX Runtime has an integer kernel for a node."""
     return is_weighted(graph_module, node) or operation(graph_module, node) in _INTEGER
 
 
-def moves_codes(graph_module, node):
+def moves_codes(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node's output holds nothing but values of its input."""
     return operation(graph_module, node) in _MOVING
 
 
-def does_nothing(graph_module, node):
+def does_nothing(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node hands its input on in evaluation."""
     return operation(graph_module, node) in _NOTHING
 
 
-def rectifier_after(graph_module, node):
+def rectifier_after(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Return the ReLU or ReLU6 that is the only user of a convolution, linear layer or addition, or None."""
     fusable = is_weighted(graph_module, node) or operation(graph_module, node) in _BEFORE_RECTIFIER
     if not fusable or len(node.users) != 1:
@@ -91,18 +97,19 @@ def rectifier_after(graph_module, node):
     return user if operation(graph_module, user) in _RECTIFIERS else None
 
 
-def is_called_once(graph_module, node):
+def is_called_once(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether the module that a node calls is called nowhere else: only then may its weights be changed."""
     calls = [other for other in graph_module.graph.nodes if other.op == "call_module" and other.target == node.target]
     return calls == [node]
 
 
-def weighted_nodes(graph_module):
-    """Return the nodes of all convolutions and linear layers, in order of execution."""
-    return [node for node in graph_module.graph.nodes if is_weighted(graph_module, node)]
+def weighted_layers(graph_module: fx.GraphModule) -> dict[fx.Node, Weighted]:
+    """Return all convolutions and linear layers by the nodes that call them, in order of execution."""
+    modules = ((node, called_module(graph_module, node)) for node in graph_module.graph.nodes)
+    return {node: module for node, module in modules if isinstance(module, Weighted)}
 
 
-def fold_batchnorm(model):
+def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
     """Return a copy of `model`, traced, in which every batch norm after a convolution or linear layer is folded in.
 
     Batch norm in evaluation is one more affine map for each channel, y = gamma (x - mean) / sqrt(var + eps) + beta,
@@ -111,15 +118,15 @@ def fold_batchnorm(model):
     batch norm.
     """
     graph_module = trace(model)
+    layers = weighted_layers(graph_module)
     for node in list(graph_module.graph.nodes):
-        if not (node.op == "call_module" and isinstance(norm := graph_module.get_submodule(node.target), _NORMS)):
+        norm = called_module(graph_module, node)
+        if not isinstance(norm, _Norm) or norm.running_mean is None or norm.running_var is None:
             continue
-        before = node.args[0]
-        if not (is_weighted(graph_module, before) and is_called_once(graph_module, before)):
+        before = node.all_input_nodes[0]
+        layer = layers.get(before)
+        if layer is None or len(before.users) > 1 or not is_called_once(graph_module, before):
             continue
-        if len(before.users) > 1 or not norm.track_running_stats:
-            continue
-        layer = graph_module.get_submodule(before.target)
         if norm.num_features != layer.weight.shape[0]:  # BatchNorm1d on (N, L, C) normalises places, not channels
             continue
         gamma = 1.0 if norm.weight is None else norm.weight
@@ -136,4 +143,4 @@ def fold_batchnorm(model):
     return graph_module
 
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d

@@ -17,16 +17,19 @@ Correctness before speed: products are summed in int64, which torch can do and a
 of the 32 bits is seen instead of hidden.
 """
 
+from __future__ import annotations
+
 import torch
 from torch.nn import functional as F
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.quantization.affine import QParams
 
 INT32 = torch.iinfo(torch.int32)
 
 
-def fixed_point(multiplier):
+def fixed_point(multiplier: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the real `multiplier` as integers, mantissa and shift: both int32, in its shape, `()` or `(C,)`.
 
     multiplier = 2^-shift M0 with M0 in [0.5, 1), and mantissa = round(2^31 M0): eq. 6 of the paper. A float32 has 24
@@ -47,7 +50,7 @@ def fixed_point(multiplier):
     return mantissa.to(torch.int32), -(exponent + rounded_to_one.to(torch.int32))
 
 
-def requantize(accumulator, multiplier, out_qparams):
+def requantize(accumulator: torch.Tensor, multiplier: float | torch.Tensor, out_qparams: QParams) -> torch.Tensor:
     """Return the output codes of an int32 `accumulator`, in its shape: round(accumulator * multiplier) + zero point.
 
     `multiplier`, scale_x scale_w / scale_out, broadcasts over `accumulator`. On a device mantissa and shift are worked
@@ -64,14 +67,14 @@ def requantize(accumulator, multiplier, out_qparams):
     return torch.clamp(codes, out_qparams.spec.qmin, out_qparams.spec.qmax).to(out_qparams.spec.dtype)
 
 
-def _shift_right(product, bits):
+def _shift_right(product: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
     """Return product / 2^bits, rounded to the nearest integer, ties to even; |product| < 2^62 and bits >= 1."""
     bits = bits.clamp(max=63)  # from here on every product is less than half, and rounds to 0
     odd = (product >> bits) & 1  # of the neighbour below: the tie goes up where that is odd
     return (product + (1 << (bits - 1)) - 1 + odd) >> bits
 
 
-def quantize_bias(bias, x_qparams, weight_qparams):
+def quantize_bias(bias: torch.Tensor, x_qparams: QParams, weight_qparams: QParams) -> torch.Tensor:
     """Return the int32 codes of a float `bias` `(C,)`, in steps of scale_x scale_w around 0, as the accumulator has.
 
     Raise `EdgelabError` for a bias of more steps than an int32 counts (section 2.4 of the paper).
@@ -87,7 +90,14 @@ def quantize_bias(bias, x_qparams, weight_qparams):
     return codes.to(torch.int32)
 
 
-def integer_linear(q_x, x_qparams, q_weight, weight_qparams, q_bias, out_qparams):
+def integer_linear(
+    q_x: torch.Tensor,
+    x_qparams: QParams,
+    q_weight: torch.Tensor,
+    weight_qparams: QParams,
+    q_bias: torch.Tensor | None,
+    out_qparams: QParams,
+) -> torch.Tensor:
     """Return the codes `(..., O)` of a linear layer, from the codes `q_x` `(..., I)` and `q_weight` `(O, I)`.
 
     `q_bias` is int32 `(O,)`, from `quantize_bias`, or None. Weights are per-tensor or per-channel (`axis=0`). Raise
@@ -101,8 +111,18 @@ def integer_linear(q_x, x_qparams, q_weight, weight_qparams, q_bias, out_qparams
 
 
 def integer_conv2d(
-    q_x, x_qparams, q_weight, weight_qparams, q_bias, out_qparams, *, stride=1, padding=0, dilation=1, groups=1
-):
+    q_x: torch.Tensor,
+    x_qparams: QParams,
+    q_weight: torch.Tensor,
+    weight_qparams: QParams,
+    q_bias: torch.Tensor | None,
+    out_qparams: QParams,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> torch.Tensor:
     """Return the codes `(N, O, H', W')` of a convolution of `q_x` `(N, C, H, W)` by `q_weight` `(O, C/groups, kH, kW)`.
 
     `stride`, `padding` and `dilation` are a number or a pair (vertical, horizontal), as for `torch.nn.Conv2d`; the rest
@@ -125,12 +145,12 @@ def integer_conv2d(
     return requantize(_int32(accumulator), multiplier, out_qparams)
 
 
-def _centre(q, qparams):
+def _centre(q: torch.Tensor, qparams: QParams) -> torch.Tensor:
     """Return q - zero point, as int64."""
     return q.to(torch.int64) - qparams.over(q)[1]
 
 
-def _int32(accumulator):
+def _int32(accumulator: torch.Tensor) -> torch.Tensor:
     """Return the int64 sums as int32."""
     # Only the last sum counts: in two's complement a sum may leave the range on the way, and come back right.
     least, most = accumulator.aminmax() if accumulator.numel() else (0, 0)
@@ -142,12 +162,19 @@ def _int32(accumulator):
     return accumulator.to(torch.int32)
 
 
-def _multiplier(x_qparams, weight_qparams, out_qparams):
+def _multiplier(x_qparams: QParams, weight_qparams: QParams, out_qparams: QParams) -> torch.Tensor:
     """Return scale_x scale_w / scale_out, in float32 and in this order, as ONNX Runtime works it out."""
     return x_qparams.scale * weight_qparams.scale / out_qparams.scale
 
 
-def _check(q_x, x_qparams, q_weight, weight_qparams, q_bias, out_qparams):
+def _check(
+    q_x: torch.Tensor,
+    x_qparams: QParams,
+    q_weight: torch.Tensor,
+    weight_qparams: QParams,
+    q_bias: torch.Tensor | None,
+    out_qparams: QParams,
+) -> None:
     """Raise `EdgelabError` for operands that no integer kernel takes."""
     _must_be(x_qparams.spec.dtype, q_x, "x")
     _must_be(weight_qparams.spec.dtype, q_weight, "weight")
@@ -163,7 +190,7 @@ def _check(q_x, x_qparams, q_weight, weight_qparams, q_bias, out_qparams):
         )
 
 
-def _must_be(dtype, tensor, name):
+def _must_be(dtype: torch.dtype, tensor: torch.Tensor, name: str) -> None:
     if tensor.dtype != dtype:
         raise EdgelabError(
             _("The codes of %(name)s must be %(expected)s, not %(found)s.")

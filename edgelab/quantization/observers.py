@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.affine import choose_qparams
+from edgelab.quantization.affine import QParams, QSpec, choose_qparams
+
+Range = tuple[torch.Tensor, torch.Tensor]  # min_val and max_val, `()` or `(C,)`
 
 
 class Observer:
@@ -23,47 +25,42 @@ class Observer:
     was observed.
     """
 
-    def __init__(self, spec):
+    def __init__(self, spec: QSpec):
         self.spec = spec
         self.forget()
 
-    def forget(self):
+    def forget(self) -> None:
         """Begin anew, as if nothing had been observed."""
-        self.min_val = self.max_val = None
+        self._seen: Range | None = None
 
-    def observe(self, x):
+    def observe(self, x: torch.Tensor) -> None:
         """Learn from the float tensor `x`."""
         if x.numel() == 0:
             return
         x = x.detach().float()
         # NaN and infinity are among the extremes of what holds them: no second pass over x.
-        low, high = torch.aminmax(_in_memory_order(x)) if self.spec.axis is None else self._channels(x).aminmax(dim=1)
+        axis = self.spec.axis
+        low, high = _in_memory_order(x).aminmax() if axis is None else _channels(x, axis).aminmax(dim=1)
         if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
             raise EdgelabError(_("The observed tensor holds infinities or NaN: no range contains them."))
-        if self.min_val is None:
-            self.min_val, self.max_val = low, high
-        else:
-            self._merge(low, high)
+        self._seen = (low, high) if self._seen is None else self._merged(self._seen, (low, high))
         self._count(x)
 
-    def range(self):
+    def range(self) -> Range:
         """Return `min_val, max_val`, `()` or `(C,)`."""
-        if self.min_val is None:
+        if self._seen is None:
             raise EdgelabError(_("No calibration data ever reached this place: an observer has seen nothing."))
-        return self.min_val, self.max_val
+        return self._seen
 
-    def qparams(self):
+    def qparams(self) -> QParams:
         """Return the `QParams` that spread the codes of `spec` over the range."""
         return choose_qparams(*self.range(), self.spec)
 
-    def _merge(self, low, high):
-        self.min_val, self.max_val = torch.minimum(self.min_val, low), torch.maximum(self.max_val, high)
+    def _merged(self, seen: Range, new: Range) -> Range:
+        return torch.minimum(seen[0], new[0]), torch.maximum(seen[1], new[1])
 
-    def _count(self, x):
+    def _count(self, x: torch.Tensor) -> None:
         """Note more of `x` than its extremes."""
-
-    def _channels(self, x):
-        return x.movedim(self.spec.axis, 0).flatten(1)
 
 
 class MinMax(Observer):
@@ -86,13 +83,13 @@ class MovingAverage(Observer):
     after 8 batches, 93 % of the range is still that of the first.
     """
 
-    def __init__(self, spec, constant=0.01):
+    def __init__(self, spec: QSpec, constant: float = 0.01):
         super().__init__(spec)
         self.constant = constant
 
-    def _merge(self, low, high):
-        self.min_val = self.min_val + self.constant * (low - self.min_val)
-        self.max_val = self.max_val + self.constant * (high - self.max_val)
+    def _merged(self, seen: Range, new: Range) -> Range:
+        low, high = seen
+        return low + self.constant * (new[0] - low), high + self.constant * (new[1] - high)
 
 
 class Histogram:
@@ -105,11 +102,11 @@ class Histogram:
 
     BITS = 19
 
-    def __init__(self):
+    def __init__(self) -> None:
         # Of half a million bins some ten thousands are ever occupied: only those are kept.
         self.bins = self.counts = torch.zeros(0, dtype=torch.int64)
 
-    def add(self, x):
+    def add(self, x: torch.Tensor) -> None:
         """Count every element of the finite float32 tensor `x`."""
         total = torch.zeros(2**self.BITS, dtype=torch.int64)
         total[self.bins] = self.counts
@@ -121,7 +118,7 @@ class Histogram:
         self.bins = total.nonzero().squeeze(1)
         self.counts = total[self.bins]
 
-    def points(self):
+    def points(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the middles of the occupied bins, ascending, and how many values each holds: `(K,)`, `(K,)`."""
         start = (self.bins - 2 ** (self.BITS - 1)) << (32 - self.BITS)
         middle = (start + 2 ** (31 - self.BITS)).to(torch.int32).view(torch.float32)
@@ -134,7 +131,7 @@ class Histogram:
 class HistogramObserver(Observer):
     """An observer that keeps a `Histogram` of one whole tensor."""
 
-    def __init__(self, spec):
+    def __init__(self, spec: QSpec):
         super().__init__(spec)
         if spec.axis is not None:
             raise EdgelabError(
@@ -142,11 +139,11 @@ class HistogramObserver(Observer):
                 % {"name": type(self).__name__}
             )
 
-    def forget(self):
+    def forget(self) -> None:
         super().forget()
         self.histogram = Histogram()
 
-    def _count(self, x):
+    def _count(self, x: torch.Tensor) -> None:
         self.histogram.add(x)
 
 
@@ -158,17 +155,17 @@ class Percentile(HistogramObserver):
     "Integer Quantization for Deep Learning Inference". Per-tensor only.
     """
 
-    def __init__(self, spec, percentile=99.99):
+    def __init__(self, spec: QSpec, percentile: float = 99.99):
         super().__init__(spec)
         self.percentile = percentile
 
-    def range(self):
+    def range(self) -> Range:
         least, most = super().range()
         points, counts = self.histogram.points()
         reached = counts.cumsum(0)
         cut = (1 - self.percentile / 100) / 2
 
-        def quantile(fraction):
+        def quantile(fraction: float) -> torch.Tensor:
             position = fraction * (int(reached[-1]) - 1)
             neighbours = torch.tensor([math.floor(position), math.ceil(position)])
             before, after = points[torch.searchsorted(reached, neighbours, right=True)].double()
@@ -186,34 +183,37 @@ class MSE(Observer):
     are kept: it is meant for weights. Source: Nagel et al., 2021, "A White Paper on Neural Network Quantization", 3.1.
     """
 
-    def forget(self):
+    def forget(self) -> None:
         super().forget()
-        self.histogram, self.data = Histogram(), None
+        self.histogram = Histogram()
+        self.batches: list[torch.Tensor] = []  # per-channel: (C, K) each
 
-    def _count(self, x):
+    def _count(self, x: torch.Tensor) -> None:
         if self.spec.axis is None:
             self.histogram.add(x)
         else:
-            seen = self._channels(x)
-            self.data = (seen if self.data is None else torch.cat([self.data, seen], 1)).sort(dim=1).values
+            self.batches.append(_channels(x, self.spec.axis).clone())  # x may change before the range is asked for
 
-    def range(self):
+    def range(self) -> Range:
         low, high = super().range()
         if self.spec.axis is not None:
-            return _range_of_least_error(self.data, torch.ones(()), low, high, self.spec)
+            data = torch.cat(self.batches, 1).sort(dim=1).values
+            return _range_of_least_error(data, torch.ones(()), low, high, self.spec)
         points, counts = self.histogram.points()
         low, high = _range_of_least_error(points[None], counts, low.reshape(1), high.reshape(1), self.spec)
         return low.squeeze(0), high.squeeze(0)
 
 
-def _range_of_least_error(points, counts, low, high, spec):
+def _range_of_least_error(
+    points: torch.Tensor, counts: torch.Tensor, low: torch.Tensor, high: torch.Tensor, spec: QSpec
+) -> Range:
     """Return the ends `(C,)` of least error for `points` `(C, K)`, ascending, of which there are `counts`."""
     counts = counts.expand_as(points).double()
     moments = torch.stack([counts, counts * points, counts * points.double().square()]).cumsum(-1)
     moments = F.pad(moments, (1, 0))
     ends = torch.stack([low.clamp(max=0), high.clamp(min=0)])  # (2, C)
     shrink = torch.ones_like(ends)
-    least = _squared_error(points, moments, choose_qparams(*ends, spec))
+    least = _squared_error(points, moments, choose_qparams(ends[0], ends[1], spec))
     moved = [[1, 1]] if spec.symmetric else [[1, 1], [1, 0], [0, 1]]
     # First from 1 down to 2e-4, then finely around the best.
     for exponents in (torch.arange(1, 40.0), torch.linspace(-1, 1, 21)):
@@ -221,13 +221,16 @@ def _range_of_least_error(points, counts, low, high, spec):
             before = shrink
             for exponent in exponents:
                 candidate = (before * 0.8 ** (exponent * which)).clamp(max=1)
-                error = _squared_error(points, moments, choose_qparams(*(candidate * ends), spec))
+                error = _squared_error(
+                    points, moments, choose_qparams(candidate[0] * ends[0], candidate[1] * ends[1], spec)
+                )
                 shrink = torch.where(error < least, candidate, shrink)
                 least = torch.minimum(error, least)
-    return tuple(shrink * ends)
+    low, high = shrink * ends
+    return low, high
 
 
-def _squared_error(points, moments, qparams):
+def _squared_error(points: torch.Tensor, moments: torch.Tensor, qparams: QParams) -> torch.Tensor:
     """Return, `(C,)`, the sum of (x - v)^2 over all x, where v is the value of the code nearest to x.
 
     Between two edges, half-way between codes, all x share one v, and the sum of (x - v)^2 is S2 - 2 v S1 + v^2 S0, with
@@ -255,7 +258,7 @@ class Entropy(HistogramObserver):
 
     BINS = 2048
 
-    def range(self):
+    def range(self) -> Range:
         low, high = super().range()
         top = float(torch.maximum(low.abs(), high.abs()))
         if top < torch.finfo(torch.float32).tiny:
@@ -273,7 +276,7 @@ class Entropy(HistogramObserver):
         return low.clamp(min=-threshold), high.clamp(max=threshold)
 
 
-def divergence(bins, size, levels):
+def divergence(bins: torch.Tensor, size: int, levels: int) -> float:
     """Return the Kullback-Leibler divergence of `bins`, clipped to the first `size`, from itself in `levels` levels.
 
     `bins` are counts, float64 `(B,)`. In P, all that is clipped lies in the last bin. In Q it is missing, and the bins
@@ -293,12 +296,16 @@ def divergence(bins, size, levels):
     return float((p * (p / q).log()).sum())
 
 
-def _in_memory_order(x):
+def _channels(x: torch.Tensor, axis: int) -> torch.Tensor:
+    return x.movedim(axis, 0).flatten(1)
+
+
+def _in_memory_order(x: torch.Tensor) -> torch.Tensor:
     """Return the elements of `x` as `(N,)` in the order of the memory: no copy, whatever the memory format."""
     return x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)
 
 
-OBSERVERS = {
+OBSERVERS: dict[str, type[Observer]] = {
     "min-max": MinMax,
     "moving-average": MovingAverage,
     "percentile": Percentile,

@@ -1,28 +1,31 @@
 """Post-training quantization: prepare -> calibrate -> convert, and the layer-by-layer question "who is hurt?"."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from edgelab.bars import track
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.affine import QSpec
+from edgelab.quantization.affine import QParams, QSpec
 from edgelab.quantization.graph import (
+    called_module,
     does_nothing,
     fold_batchnorm,
     is_called_once,
     is_integer,
     moves_codes,
     rectifier_after,
-    weighted_nodes,
+    weighted_layers,
 )
 from edgelab.quantization.integer import quantize_bias
-from edgelab.quantization.observers import OBSERVERS
-from edgelab.quantization.quantizer import FakeQuantize, SameGrid
+from edgelab.quantization.observers import OBSERVERS, Observer
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid, weight_quantizer
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,23 @@ class QuantizationConfig:
     weight_observer: str = "min-max"
     skip: tuple[str, ...] = ()
 
-    def weight_quantizer(self):
+    def weight_quantizer(self) -> FakeQuantize:
         """Return a new `FakeQuantize` for one layer's weights."""
         spec = QSpec(self.weight_bits, symmetric=True, narrow=True, axis=0 if self.per_channel else None)
         return FakeQuantize(_observer(self.weight_observer, spec))
 
-    def activation_quantizer(self):
-        """Return a new `FakeQuantize` for one activation."""
+    def activation_quantizer(self) -> FakeQuantize | None:
+        """Return a new `FakeQuantize` for one activation, or None where activations stay in float."""
+        if self.activation_bits is None:
+            return None
         return FakeQuantize(_observer(self.observer, QSpec(self.activation_bits, signed=False)))
 
-    def skips(self, name):
+    def skips(self, name: str) -> bool:
         """Return whether the layer `name` stays in float."""
         return any(name == skipped or name.startswith(f"{skipped}.") for skipped in self.skip)
 
 
-def _observer(name, spec):
+def _observer(name: str, spec: QSpec) -> Observer:
     if name not in OBSERVERS:
         raise EdgelabError(
             _("There is no observer %(name)r. There are: %(known)s.") % {"name": name, "known": ", ".join(OBSERVERS)}
@@ -64,7 +69,7 @@ def _observer(name, spec):
     return OBSERVERS[name](spec)
 
 
-def prepare(model, config=QuantizationConfig()):
+def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig()) -> fx.GraphModule:
     """Return a copy of `model`, batch norm folded, that watches or rounds every tensor the integer runtime will hold.
 
     Weights of convolutions and linear layers get a `FakeQuantize` each; so does every activation that an integer
@@ -77,25 +82,23 @@ def prepare(model, config=QuantizationConfig()):
     names = {name for name, _module in prepared.named_modules()}
     if unknown := set(config.skip) - names:
         raise EdgelabError(_("There is no layer %(name)s to leave in float.") % {"name": ", ".join(sorted(unknown))})
-    if config.activation_bits is not None:
-        _insert_activation_quantizers(prepared, config)
-    for node in weighted_nodes(prepared):
-        layer = prepared.get_submodule(node.target)
-        if not config.skips(node.target) and not parametrize.is_parametrized(layer):
+    _insert_activation_quantizers(prepared, config)
+    for node, layer in weighted_layers(prepared).items():
+        if not config.skips(str(node.target)) and not parametrize.is_parametrized(layer):
             parametrize.register_parametrization(layer, "weight", config.weight_quantizer(), unsafe=True)
     prepared.graph.lint()
     prepared.recompile()
     return prepared
 
 
-def _insert_activation_quantizers(prepared, config):
+def _insert_activation_quantizers(prepared: fx.GraphModule, config: QuantizationConfig) -> None:
     """Put a `FakeQuantize` behind every tensor that an integer kernel reads or writes."""
-    quantized = {}  # node -> the name of its quantizer
+    quantized: dict[fx.Node, FakeQuantize] = {}
 
-    def is_kernel(node):
-        return is_integer(prepared, node) and not (node.op == "call_module" and config.skips(node.target))
+    def is_kernel(node: fx.Node) -> bool:
+        return is_integer(prepared, node) and not (node.op == "call_module" and config.skips(str(node.target)))
 
-    def is_written_by_kernel(node):
+    def is_written_by_kernel(node: fx.Node) -> bool:
         before = node.all_input_nodes[0] if node.all_input_nodes else None
         if before is not None and rectifier_after(prepared, before) is node:
             return is_kernel(before)
@@ -105,31 +108,32 @@ def _insert_activation_quantizers(prepared, config):
         if node.op == "output":
             continue
         fused = rectifier_after(prepared, node) is not None and is_kernel(node)
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        if does_nothing(prepared, node) and source in quantized:
-            quantized[node] = quantized[source]
+        grid = quantized.get(node.all_input_nodes[0]) if node.all_input_nodes else None
+        if grid is not None and does_nothing(prepared, node):
+            quantized[node] = grid
             continue
-        if moves_codes(prepared, node) and source in quantized:
-            quantizer = SameGrid(prepared.get_submodule(quantized[source]))
+        quantizer: FakeQuantize | SameGrid | None = None
+        if grid is not None and moves_codes(prepared, node):
+            quantizer = SameGrid(grid)
         elif is_written_by_kernel(node) or (not fused and any(is_kernel(user) for user in node.users)):
-            quantizer = config.activation_quantizer()
-        else:
+            quantizer = grid = config.activation_quantizer()
+        if quantizer is None or grid is None:
             continue
         name = f"quantize_{node.name}"
         prepared.add_submodule(name, quantizer)
         with prepared.graph.inserting_after(node):
             inserted = prepared.graph.call_module(name, (node,))
         node.replace_all_uses_with(inserted, delete_user_cb=lambda user, inserted=inserted: user is not inserted)
-        quantized[inserted] = quantized[source] if isinstance(quantizer, SameGrid) else name
+        quantized[inserted] = grid
 
 
-def quantizers(model):
+def quantizers(model: nn.Module) -> dict[str, FakeQuantize]:
     """Return the model's `FakeQuantize` modules by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantize)}
 
 
 @torch.no_grad()  # not inference mode: training may go on with what is made here
-def calibrate(model, images, *, batch_size=64):
+def calibrate(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 64) -> fx.GraphModule:
     """Show `images` (normalised float32, `(N, C, H, W)`) to a prepared model, then fix every scale and zero point.
 
     What an earlier calibration has seen is forgotten. The model quantizes from then on. Return it. Raise `EdgelabError`
@@ -140,9 +144,8 @@ def calibrate(model, images, *, batch_size=64):
         quantizer.watch()
     batches = images.to(memory_format=torch.channels_last).split(batch_size)
     weights = [quantizer for name, quantizer in quantizers(model).items() if ".parametrizations." in name]
-    for layer in model.modules():
-        if parametrize.is_parametrized(layer):
-            _shown = layer.weight  # reading a weight shows it to its observer
+    for layer in weighted_layers(model).values():
+        _shown = layer.weight  # reading a weight shows it to its observer
     for quantizer in weights:
         quantizer.freeze()
         quantizer.mode = "float"  # activations are observed in the float model
@@ -155,7 +158,7 @@ def calibrate(model, images, *, batch_size=64):
     return model
 
 
-def activation_grids(model):
+def activation_grids(model: nn.Module) -> dict[str, FakeQuantize]:
     """Return, by the name of each module that rounds activations, the `FakeQuantize` whose grid it rounds to."""
     grids = {}
     for name, module in model.named_modules():
@@ -164,17 +167,31 @@ def activation_grids(model):
     return grids
 
 
-def grid_of(model, node):
+def grid_of(model: fx.GraphModule, node: fx.Node) -> FakeQuantize | None:
     """Return the `FakeQuantize` on whose grid a node's values lie, or None where they may be any numbers."""
     while does_nothing(model, node):
-        node = node.args[0]
-    module = model.get_submodule(node.target) if node.op == "call_module" else None
+        node = node.all_input_nodes[0]
+    module = called_module(model, node)
     module = module.quantizer if isinstance(module, SameGrid) else module
     return module if isinstance(module, FakeQuantize) else None
 
 
+class Codes(NamedTuple):
+    """What `convert` leaves at a layer: the grid of its weights, and step and codes of a bias that is no float."""
+
+    weight_qparams: QParams
+    bias_scale: torch.Tensor | None = None
+    bias_codes: torch.Tensor | None = None
+
+
+def codes_of(layer: nn.Module) -> Codes | None:
+    """Return what `convert` left at a layer, or None where its weights are floats."""
+    kept = vars(layer)
+    return Codes(*(kept[name] for name in Codes._fields)) if "weight_qparams" in kept else None
+
+
 @torch.no_grad()
-def convert(model):
+def convert(model: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a calibrated model that holds exactly the numbers its integers stand for.
 
     Weights lie on their grid, kept as the layer's `weight_qparams`. Where the input is quantized too, the bias lies on
@@ -185,21 +202,22 @@ def convert(model):
     if any(quantizer.mode == "observe" for quantizer in quantizers(model).values()):
         raise EdgelabError(_("This model has no scales yet: calibrate it before it is converted."))
     model = copy.deepcopy(model)
-    for node in weighted_nodes(model):
-        layer = model.get_submodule(node.target)
-        if not parametrize.is_parametrized(layer):
+    for node, layer in weighted_layers(model).items():
+        quantizer = weight_quantizer(layer)
+        if quantizer is None:
             continue
-        (quantizer,) = layer.parametrizations["weight"]
-        grid = grid_of(model, node.args[0])
+        grid = grid_of(model, node.all_input_nodes[0])
+        bias_scale = bias_codes = None
         # A layer that is called twice has two accumulators, and its bias stays in float.
         if grid is not None and layer.bias is not None and is_called_once(model, node):
             # A channel of hardly anything but zeros has so small a scale that its bias would overflow.
             least = layer.bias.abs() / (grid.scale * 2**30)
             quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))
-            layer.bias_scale = grid.scale * quantizer.scale
-            layer.bias_codes = quantize_bias(layer.bias, grid.qparams, quantizer.qparams)
-            layer.bias.copy_(layer.bias_codes.double() * layer.bias_scale)
-        layer.weight_qparams = quantizer.qparams
+            bias_scale = grid.scale * quantizer.scale
+            bias_codes = quantize_bias(layer.bias, grid.qparams, quantizer.qparams)
+            layer.bias.copy_(bias_codes.double() * bias_scale)
+        # Not by assignment: to torch's types, a module's attributes are tensors and modules.
+        vars(layer).update(Codes(quantizer.qparams, bias_scale, bias_codes)._asdict())
         weight = layer.weight
         # Not `remove_parametrizations`: it would take `weight` from the class, which `model` shares with its original.
         layer.__class__ = parametrize.type_before_parametrizations(layer)
@@ -208,14 +226,16 @@ def convert(model):
     return model.eval().requires_grad_(False)
 
 
-def learn_steps(model):
+def learn_steps(model: fx.GraphModule) -> fx.GraphModule:
     """Make every scale of a calibrated model a parameter that training may change (LSQ); return the model."""
     for quantizer in quantizers(model).values():
         quantizer.scale.requires_grad_(True)
     return model
 
 
-def sensitivity(model, score, *, progress=True):
+def sensitivity(
+    model: fx.GraphModule, score: Callable[[fx.GraphModule], float], *, progress: bool = True
+) -> dict[str, float]:
     """Return `{layer: score}`: what `score(model)` gives with that layer's weights alone in integers, all else float.
 
     `model` is calibrated; it comes back as it was.

@@ -1,6 +1,7 @@
 """The self-checks of lab 00."""
 
 import time
+from collections.abc import Callable
 
 from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
 from edgelab.i18n import _
@@ -8,7 +9,7 @@ from edgelab.i18n import _
 LAB = "00_start"
 
 
-def percentile(answer):
+def percentile(answer: Callable) -> None:
     """Check `percentile(samples, q)`."""
     with exercise(LAB, "percentile"):
         samples = [9.0, 1.0, 4.0, 2.0, 100.0]
@@ -42,12 +43,12 @@ def _interpolate(ordered, q):
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def stopwatch(answer):
+def stopwatch(answer: Callable) -> None:
     """Check `stopwatch(run, warmup, repeats)` on a task that is slow when cold, and counts how often it is called."""
     with exercise(LAB, "stopwatch"):
-        calls = []
+        calls: list[None] = []
 
-        def run():
+        def run() -> None:
             calls.append(None)
             time.sleep(0.03 if len(calls) <= 3 else 0.002)
 
@@ -84,7 +85,7 @@ def stopwatch(answer):
         )
 
 
-def verdict(answer):
+def verdict(answer: Callable) -> None:
     """Check `verdict(low, high, margin)`."""
     with exercise(LAB, "verdict"):
         cases = [

@@ -45,7 +45,7 @@ def latency_explorer(run: Callable[[], object]) -> widgets.VBox:
     """
     pool: list[float] = []
 
-    def measure(_button=None) -> None:
+    def measure(_button: object = None) -> None:
         pool[:] = measure_latency(run, warmup=0, repeats=POOL_RUNS, max_seconds=20).samples_ms
 
     def draw(repeats: int, warmup: int) -> plots.Picture:

@@ -1,12 +1,14 @@
 """The self-checks of lab 01."""
 
+from collections.abc import Callable
+
 from edgelab.course.check import Case, Mistake, check_function, exercise
 from edgelab.i18n import _
 
 LAB = "01_edge_budget"
 
 
-def weight_bytes(answer):
+def weight_bytes(answer: Callable) -> None:
     """Check `weight_bytes(params, bits)`."""
     with exercise(LAB, "weight-bytes"):
         cases = [
@@ -31,7 +33,7 @@ def weight_bytes(answer):
         check_function(answer, cases, mistakes=mistakes)
 
 
-def conv_macs(answer):
+def conv_macs(answer: Callable) -> None:
     """Check `conv_macs(c_in, c_out, kernel, height, width, groups=1)`."""
     with exercise(LAB, "conv-macs"):
         cases = [
@@ -63,7 +65,7 @@ def conv_macs(answer):
         check_function(answer, cases, mistakes=mistakes)
 
 
-def inference_energy(answer):
+def inference_energy(answer: Callable) -> None:
     """Check `inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte)`."""
     with exercise(LAB, "inference-energy"):
         cases = [
@@ -89,7 +91,7 @@ def inference_energy(answer):
         check_function(answer, cases, mistakes=mistakes)
 
 
-def edge_or_cloud(answer):
+def edge_or_cloud(answer: Callable) -> None:
     """Check `edge_or_cloud(compute_joules, image_bytes, joules_per_bit)`."""
     with exercise(LAB, "edge-or-cloud"):
         cases = [

@@ -185,7 +185,9 @@ def budget_explorer() -> Explorer:
     return Explorer(budget_plot, controls)
 
 
-def budget_plot(device, family, width, resolution, precision, deadline, energy) -> plots.Picture:
+def budget_plot(
+    device: Device, family: str, width: float, resolution: int, precision: str, deadline: float, energy: float
+) -> plots.Picture:
     """Return the share of each limit that the model takes: flash, RAM, ms and mJ, on a logarithmic axis."""
     wants = appetite(family, width, resolution, precision, device)
     rows = limits(wants, device, deadline, energy)[::-1]

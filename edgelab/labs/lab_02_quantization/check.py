@@ -4,6 +4,7 @@ The lab hands in `torch.tensor`, with which the cases become tensors: the course
 """
 
 import math
+from collections.abc import Callable
 
 from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
 from edgelab.i18n import _
@@ -11,7 +12,7 @@ from edgelab.i18n import _
 LAB = "02_quantization"
 
 
-def choose_qparams(answer):
+def choose_qparams(answer: Callable) -> None:
     """Check `choose_qparams(min_val, max_val, bits)`."""
     with exercise(LAB, "choose-qparams"):
         cases = [
@@ -59,7 +60,7 @@ def choose_qparams(answer):
         check_function(answer, [Case((0.0, 0.0, 8), (1.0, 0))])
 
 
-def quantize(answer, tensor):
+def quantize(answer: Callable, tensor: Callable) -> None:
     """Check `quantize(x, scale, zero_point, bits)`; `tensor` makes a tensor from a list."""
     with exercise(LAB, "quantize"):
         cases = [
@@ -117,7 +118,7 @@ def quantize(answer, tensor):
         )
 
 
-def dequantize(answer, tensor):
+def dequantize(answer: Callable, tensor: Callable) -> None:
     """Check `dequantize(q, scale, zero_point)`; `tensor` makes a tensor from a list."""
     with exercise(LAB, "dequantize"):
         cases = [
@@ -143,7 +144,7 @@ def dequantize(answer, tensor):
         check_function(answer, cases, mistakes=mistakes)
 
 
-def integer_linear(answer, tensor):
+def integer_linear(answer: Callable, tensor: Callable) -> None:
     """Check `integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y)`; `tensor` makes a tensor from a list."""
     with exercise(LAB, "integer-linear"):
         q_x = tensor([[10, 20, 30], [0, 255, 7]]).byte()

@@ -1,5 +1,6 @@
 """What rounding to a few bits does to the tensors of a real model, to be moved with sliders."""
 
+import ipywidgets as widgets
 import numpy as np
 import torch
 from torch import nn
@@ -233,5 +234,5 @@ def _by_channel(weight: torch.Tensor, rounded: torch.Tensor, counted: torch.Tens
     return (10 * torch.log10(signal / noise.clamp(min=torch.finfo(torch.float32).tiny))).numpy()
 
 
-def _granularity():
+def _granularity() -> widgets.Dropdown:
     return choice(_("scales"), {_("one per tensor"): False, _("one per channel"): True}, False)

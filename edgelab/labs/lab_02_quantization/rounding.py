@@ -140,7 +140,16 @@ def scheme_table(tensors: dict[str, torch.Tensor], bits: int) -> HtmlTable:
     return HtmlTable([escape(head) for head in heads], rows)
 
 
-def onnxruntime_linear(q_x, scale_x, z_x, q_weight, scale_w, q_bias, scale_y, z_y) -> torch.Tensor:
+def onnxruntime_linear(
+    q_x: torch.Tensor,
+    scale_x: float,
+    z_x: int,
+    q_weight: torch.Tensor,
+    scale_w: float,
+    q_bias: torch.Tensor,
+    scale_y: float,
+    z_y: int,
+) -> torch.Tensor:
     """Return the output codes `(N, O)`, uint8, of ONNX Runtime's integer kernel for a linear layer, QGemm.
 
     `q_x` `(N, I)` holds uint8 codes, `q_weight` `(O, I)` int8 codes with zero point 0, `q_bias` `(O,)` int32 codes.

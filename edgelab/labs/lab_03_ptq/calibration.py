@@ -14,6 +14,8 @@ from edgelab.i18n import _
 from edgelab.measure.threads import torch_threads
 from edgelab.quantization import (
     OBSERVERS,
+    QParams,
+    QSpec,
     QuantizationConfig,
     calibrate,
     fold_batchnorm,
@@ -22,6 +24,7 @@ from edgelab.quantization import (
     sensitivity,
     sqnr,
 )
+from edgelab.quantization.observers import Observer
 
 COUNTS = (1, 8, 32, 128)  # how many images the calibration explorer shows to the observers
 BITS = (2, 3, 4, 5, 6, 8)
@@ -35,24 +38,26 @@ class Quality:
     accuracy: float
 
 
-class _Everyone:
+class _Everyone(Observer):
     """All kinds of observer at once, where a `FakeQuantize` has one."""
 
-    def __init__(self, spec):
-        self.spec, self.observers = spec, {name: kind(spec) for name, kind in OBSERVERS.items()}
+    def __init__(self, spec: QSpec):
+        super().__init__(spec)
+        self.observers = {name: kind(spec) for name, kind in OBSERVERS.items()}
 
-    def observe(self, x):
+    def observe(self, x: torch.Tensor) -> None:
         for observer in self.observers.values():
             observer.observe(x)
 
 
-class _Chosen:
+class _Chosen(Observer):
     """What an observer chose, kept."""
 
-    def __init__(self, qparams):
-        self.spec, self._qparams = qparams.spec, qparams
+    def __init__(self, qparams: QParams):
+        super().__init__(qparams.spec)
+        self._qparams = qparams
 
-    def qparams(self):
+    def qparams(self) -> QParams:
         return self._qparams
 
 
@@ -70,19 +75,22 @@ def calibration_grid(model: nn.Module, images: torch.Tensor, split: data.Split) 
     grid = {("", 0): Quality(float("inf"), train.accuracy(reference, split))}
     # A single image has observers of its own: a moving average would not forget it.
     stops = [1, *range(8, COUNTS[-1] + 1, 24)]
-    chosen, seen = {}, 0
+    chosen: dict[tuple[str, int], dict[str, QParams]] = {}
+    watching: dict[str, _Everyone] = {}
+    seen = 0
     for stop in track(stops, _("watching activations")):
         if stop in stops[:2]:
             seen = 0
-            for quantizer in watched.values():
-                quantizer.observer, quantizer.mode = _Everyone(quantizer.spec), "observe"
+            for name, quantizer in watched.items():
+                quantizer.observer = watching[name] = _Everyone(quantizer.spec)
+                quantizer.mode = "observe"
         prepared(images[seen:stop].to(memory_format=torch.channels_last))
         seen = stop
         if stop in COUNTS:
             with torch_threads(1):
                 for method in OBSERVERS:
                     chosen[method, stop] = {
-                        name: quantizer.observer.observers[method].qparams() for name, quantizer in watched.items()
+                        name: everyone.observers[method].qparams() for name, everyone in watching.items()
                     }
     for quantizer in quantizers(prepared).values():
         quantizer.mode = "quantize"
@@ -167,7 +175,7 @@ def sensitivity_grid(model: nn.Module, images: torch.Tensor) -> dict[int, dict[s
         config = QuantizationConfig(weight_bits=bits, activation_bits=None)
 
         @torch.inference_mode()
-        def quality(quantized):
+        def quality(quantized: nn.Module) -> float:
             return sqnr(reference, quantized(images))
 
         found[bits] = sensitivity(calibrate(prepare(model, config), images[:1]), quality, progress=False)
@@ -178,7 +186,7 @@ def sensitivity_explorer(model: nn.Module, images: torch.Tensor) -> Explorer:
     """Return a bar for each layer: what the logits suffer when that layer's weights alone are rounded to b bits."""
     grid = sensitivity_grid(model, images)
     folded = fold_batchnorm(model)
-    sizes = {name: folded.get_submodule(name).weight.numel() for name in grid[BITS[0]]}
+    sizes = {name: folded.get_parameter(f"{name}.weight").numel() for name in grid[BITS[0]]}
     controls = {"bits": slider(_("bits"), BITS, 4)}
     return Explorer(lambda bits: sensitivity_plot(grid, sizes, bits), controls)
 

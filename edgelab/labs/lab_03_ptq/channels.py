@@ -23,6 +23,7 @@ from edgelab.quantization import (
     sqnr,
 )
 
+Recipe = Callable[[nn.Module, torch.Tensor], nn.Module]
 FACTORS = (1, 16, 64, 256)  # how far apart `collapse_plot` pulls the channels
 
 
@@ -59,20 +60,20 @@ def spread_plot(models: Mapping[str, nn.Module], channel_spread: Callable) -> pl
         return plots.picture(fig, title)
 
 
-def _folded_convolutions(model):
+def _folded_convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     folded = fold_batchnorm(model)
     return {name: module for name, module in folded.named_modules() if isinstance(module, nn.Conv2d)}
 
 
-def _is_depthwise(conv):
+def _is_depthwise(conv: nn.Conv2d) -> bool:
     return conv.groups == conv.in_channels > 1
 
 
-def recipes(*, weight_bits: int = 8) -> dict[str, Callable]:
+def recipes(*, weight_bits: int = 8) -> dict[str, Recipe]:
     """Return ways to quantize a model without training, by name: functions of model and images to a converted model."""
     one, each = (QuantizationConfig(weight_bits=weight_bits, per_channel=each) for each in (False, True))
 
-    def with_cures(config):
+    def with_cures(config: QuantizationConfig) -> Recipe:
         return lambda model, images: convert(correct_bias(calibrate(prepare(equalize(model), config), images), images))
 
     return {
@@ -90,7 +91,7 @@ def cure_table(model: nn.Module, images: torch.Tensor, dataset: data.Dataset, *,
     """
     split = dataset.test[:judges]
     reference = train.predict(fold_batchnorm(model), split)
-    rows = {name: [] for name in recipes()}
+    rows: dict[str, list[str]] = {name: [] for name in recipes()}
     jobs = [(bits, name, make) for bits in (8, 4) for name, make in recipes(weight_bits=bits).items()]
     for _bits, name, make in track(jobs, _("trying each recipe")):
         logits = train.predict(make(model, images), split)
@@ -114,7 +115,8 @@ def unbalanced(model: nn.Module, factor: float) -> nn.Module:
         if _is_depthwise(depthwise):
             s = factor ** (torch.rand(depthwise.out_channels, generator=chance) - 0.5)
             depthwise.weight.div_(s.reshape(-1, 1, 1, 1))
-            depthwise.bias.div_(s)
+            if depthwise.bias is not None:
+                depthwise.bias.div_(s)
             reader.weight.mul_(s.reshape(1, -1, 1, 1))
     return model
 
@@ -134,7 +136,8 @@ def collapse_plot(
         _("per channel"): lambda network: convert(calibrate(prepare(network, each), images)),
         _("per tensor, equalized"): lambda network: convert(calibrate(prepare(equalize(network), one), images)),
     }
-    spreads, lines = [], {name: [] for name in ways}
+    spreads: list[float] = []
+    lines: dict[str, list[float]] = {name: [] for name in ways}
     for factor in track(FACTORS, _("pulling channels apart")):
         network = unbalanced(model, factor)
         spreads.append(max(float(channel_spread(c.weight.detach())) for c in _folded_convolutions(network).values()))
@@ -143,8 +146,8 @@ def collapse_plot(
     with plots.figure() as fig:
         ax = fig.subplots()
         for number, (name, shares) in enumerate(lines.items()):
-            style = {"ls": ":" if number == 0 else "-", "lw": 2}
-            ax.plot(spreads, shares, color=plots.COLOURS[number], marker=plots.MARKERS[number], label=name, **style)
+            colour, marker, line = plots.COLOURS[number], plots.MARKERS[number], ":" if number == 0 else "-"
+            ax.plot(spreads, shares, color=colour, marker=marker, ls=line, lw=2, label=name)
         plots.logarithmic(ax.xaxis, (1, 2, 5))
         ax.set(xlabel=_("largest / median channel range, worst layer"), ylabel=_("accuracy (%)"), ylim=(0, 102))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

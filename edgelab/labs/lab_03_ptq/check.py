@@ -1,5 +1,6 @@
 """The self-checks of lab 03."""
 
+from collections.abc import Callable
 from statistics import fmean
 
 from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
@@ -8,7 +9,7 @@ from edgelab.i18n import _
 LAB = "03_ptq"
 
 
-def fold(answer, tensor):
+def fold(answer: Callable, tensor: Callable) -> None:
     """Check `fold(weight, bias, mean, var, gamma, beta, eps)`; `tensor` makes tensors of lists."""
     with exercise(LAB, "fold"):
         weight = tensor([[[[1.0, 2.0]], [[-1.0, 0.5]]], [[[3.0, -1.0]], [[2.0, 4.0]]]])  # (2, 2, 1, 2)
@@ -82,7 +83,7 @@ def _per_channel(factor):
     return factor.reshape(-1, 1, 1, 1)
 
 
-def minmax_range(answer, tensor):
+def minmax_range(answer: Callable, tensor: Callable) -> None:
     """Check `minmax_range(batches)`, the first half of the exercise on observers; `tensor` makes tensors of lists."""
     with exercise(LAB, "minmax-range"):
         cases = [
@@ -117,7 +118,7 @@ def minmax_range(answer, tensor):
         check_function(answer, cases, mistakes=mistakes)
 
 
-def percentile_range(answer, tensor):
+def percentile_range(answer: Callable, tensor: Callable) -> None:
     """Check `percentile_range(batches, percent)`, the second half of the exercise; `tensor` makes tensors of lists."""
     with exercise(LAB, "percentile-range"):
         even = [tensor([float(n) for n in range(61)]), tensor([[float(n)] for n in range(61, 101)])]
@@ -203,7 +204,7 @@ def quantize_model(found):
         )
 
 
-def channel_spread(answer, tensor):
+def channel_spread(answer: Callable, tensor: Callable) -> None:
     """Check `channel_spread(weight)`; `tensor` makes tensors of lists."""
     with exercise(LAB, "channel-spread"):
         one, two = (

@@ -164,7 +164,7 @@ def contest(floating: str | Path, ours: str | Path, images: torch.Tensor, datase
     return HtmlTable(list(map(escape, heads)), rows)
 
 
-def _speed(before, after, image):
+def _speed(before: str | Path, after: str | Path, image: torch.Tensor) -> str:
     """Return how many times faster the file `after` is, as text with the interval."""
     if Path(before) == Path(after):
         return "1"
@@ -173,7 +173,7 @@ def _speed(before, after, image):
     return f"{race.ratio:.2f} ({race.low:.2f}–{race.high:.2f})"
 
 
-def _convolutions(path):
+def _convolutions(path: str | Path) -> tuple[int, int]:
     """Return how many convolutions of a file run in integers, and how many there are."""
     found = operators(path)
     integer = sum(found[name] for name in INTEGER_CONVOLUTIONS)

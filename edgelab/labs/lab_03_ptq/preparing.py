@@ -1,6 +1,6 @@
 """What stands before the integers: batch norm folded, and the ranges of activations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 import torch
@@ -44,7 +44,7 @@ def fold_table(model: nn.Module, fold: Callable) -> HtmlTable:
     return HtmlTable(list(map(escape, heads)), rows)
 
 
-def _normalized_convolutions(model):
+def _normalized_convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
     """Yield (name, convolution, batch norm) for each pair that stands side by side in a Sequential."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Sequential):
@@ -53,7 +53,7 @@ def _normalized_convolutions(model):
                     yield f"{name}.{place}", conv, norm
 
 
-def _spread(weight):
+def _spread(weight: torch.Tensor) -> float:
     ranges = weight.detach().abs().flatten(1).amax(1)
     return float(ranges.max() / ranges.median())
 

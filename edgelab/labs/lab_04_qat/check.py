@@ -1,12 +1,14 @@
 """The self-checks of lab 04."""
 
+from collections.abc import Callable
+
 from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
 from edgelab.i18n import _
 
 LAB = "04_qat"
 
 
-def round_ste(values, gradients):
+def round_ste(values: Callable, gradients: Callable) -> None:
     """Check `round_ste(x)` by its `values(points)` and its `gradients(points, incoming)`, on plain lists."""
     with exercise(LAB, "round-ste"):
         points, incoming = [-1.6, -0.5, 0.2, 0.5, 1.5, 2.7], [1.0, 2.0, -3.0, 0.5, 4.0, -1.0]
@@ -43,7 +45,7 @@ def round_ste(values, gradients):
         check_function(gradients, [Case((points, incoming), incoming, 1e-6)], mistakes=mistakes)
 
 
-def fake_quantize(values, gradients):
+def fake_quantize(values: Callable, gradients: Callable) -> None:
     """Check `fake_quantize(x, scale, qmin, qmax)` by its values and its gradients, on plain lists."""
     with exercise(LAB, "fake-quantize"):
         weights, pixels = [-2.3, -0.9, -0.3, 0.1, 0.6, 2.0], [-0.31, 0.04, 0.77, 1.43, 1.9]

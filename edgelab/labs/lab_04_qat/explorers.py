@@ -1,6 +1,7 @@
 """A staircase and the slopes one may give it, the loss along one weight, and accuracy against bits."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +24,7 @@ from edgelab.quantization import (
     choose_qparams,
     fake_quantize,
 )
-from edgelab.quantization.graph import WEIGHTED
+from edgelab.quantization.graph import Weighted
 
 BITS = (2, 3, 4, 5, 6, 8)
 TRAINED_BITS = (2, 3, 4, 8)
@@ -34,7 +35,7 @@ CLIPS = (100, 75, 50, 25, 10)
 def slope_explorer(model: nn.Module) -> Explorer:
     """Return the staircase that a layer's weights meet, at chosen bits and clip range, over the weights themselves."""
     weights = {
-        name: layer.weight.detach().flatten() for name, layer in model.named_modules() if isinstance(layer, WEIGHTED)
+        name: layer.weight.detach().flatten() for name, layer in model.named_modules() if isinstance(layer, Weighted)
     }
     slopes = {_("straight through (STE)"): True, _("true slope"): False}
 
@@ -123,7 +124,7 @@ def landscape(model: nn.Module, split: data.Split, points: int = 49) -> Landscap
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     images, labels = data.normalize(split.images), split.labels
-    layer = next(layer for layer in model.modules() if isinstance(layer, WEIGHTED))
+    layer = next(layer for layer in model.modules() if isinstance(layer, Weighted))
     layer.weight.requires_grad_(True)
     weight = layer.weight.data.flatten(1)  # a view: (channels, weights of each)
     ends = weight.abs().amax(1, keepdim=True).expand_as(weight).clone()
@@ -133,11 +134,10 @@ def landscape(model: nn.Module, split: data.Split, points: int = 49) -> Landscap
         channel, column = divmod(where, weight.shape[1])
         before = float(weight[channel, column])
         weight[channel, column] = value
-        layer.weight.grad = None
         loss = F.cross_entropy(model(images), labels)
-        loss.backward()
+        (slopes,) = torch.autograd.grad(loss, layer.weight)
         weight[channel, column] = before
-        return loss.item(), float(layer.weight.grad.flatten(1)[channel, column])
+        return loss.item(), float(slopes.flatten(1)[channel, column])
 
     share = weight.abs() / ends
     candidates = (weight.abs() * ((share > 0.3) & (share < 0.7))).flatten().topk(min(8, weight.numel())).indices
@@ -207,15 +207,15 @@ def loss_plot(view: Landscape, bits: int, place: int) -> plots.Picture:
 def bits_explorer(study: Study, train: Callable) -> Explorer:
     """Return accuracy against the bits of a weight, without training and with the learner's `train`."""
     ranges = {
-        _("per channel, least squared error"): {"weight_observer": "mse"},
-        _("per channel, min-max"): {},
-        _("per tensor, min-max"): {"per_channel": False},
+        _("per channel, least squared error"): QuantizationConfig(weight_observer="mse"),
+        _("per channel, min-max"): QuantizationConfig(),
+        _("per tensor, min-max"): QuantizationConfig(per_channel=False),
     }
     trained = {bits: study.accuracy(train, bits) for bits in TRAINED_BITS}
     untrained = {}
-    for label, options in track(ranges.items(), _("quantizing without training")):
-        untrained[label] = {bits: study.ptq(QuantizationConfig(bits, **options)) for bits in BITS}
-    weights = sum(layer.weight.numel() for layer in study.model.modules() if isinstance(layer, WEIGHTED))
+    for label, config in track(ranges.items(), _("quantizing without training")):
+        untrained[label] = {bits: study.ptq(dataclasses.replace(config, weight_bits=bits)) for bits in BITS}
+    weights = sum(layer.weight.numel() for layer in study.model.modules() if isinstance(layer, Weighted))
 
     def draw(scales: dict[int, float], lost: bool, kib: bool) -> plots.Picture:
         return bits_plot(scales, trained, study.float_accuracy, len(study.exam), lost, weights if kib else None)
@@ -228,16 +228,23 @@ def bits_explorer(study: Study, train: Callable) -> Explorer:
     return Explorer(draw, controls)
 
 
-def bits_plot(untrained, trained, float_accuracy, images, lost, weights) -> plots.Picture:
+def bits_plot(
+    untrained: dict[int, float],
+    trained: dict[int, float],
+    float_accuracy: float,
+    images: int,
+    lost: bool,
+    weights: int | None,
+) -> plots.Picture:
     """Return accuracies, or points lost against `float_accuracy`, over bits, or over KiB of so many packed `weights`.
 
     Accuracies, in [0, 1], are by bits; the bars are the 95 % interval of a share counted on `images` images.
     """
 
-    def over(bits):
+    def over(bits: int) -> float:
         return bits if weights is None else weights * bits / 8 / 1024
 
-    def shown(accuracy):
+    def shown(accuracy: float) -> float:
         return 100 * (float_accuracy - accuracy) if lost else 100 * accuracy
 
     with plots.figure(height=3.6) as fig:

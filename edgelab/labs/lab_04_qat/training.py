@@ -20,7 +20,7 @@ from edgelab.quantization import (
     convert,
     prepare,
 )
-from edgelab.quantization.graph import WEIGHTED
+from edgelab.quantization.graph import Weighted
 from edgelab.train import evaluate
 
 LAB = "04_qat"
@@ -47,11 +47,11 @@ def probe(function: Callable) -> tuple[Callable, Callable]:
     """
     name = getattr(function, "__name__", "function")
 
-    def values(points, *options):
+    def values(points: list[float], *options: float) -> object:
         out = function(torch.tensor(points), *options)
         return out.detach().tolist() if isinstance(out, torch.Tensor) else out
 
-    def gradients(points, incoming, *options):
+    def gradients(points: list[float], incoming: list[float], *options: float) -> list[float]:
         x = torch.tensor(points, requires_grad=True)
         out = function(x, *options)
         if not out.requires_grad:  # cut off from x: no gradient arrives
@@ -71,8 +71,8 @@ def against_torch(answer: Callable) -> None:
     for function in (answer, lambda x, s, low, high: torch.fake_quantize_per_tensor_affine(x, s, 0, low, high)):
         x = points.clone().requires_grad_()
         y = function(x, 0.25, -7, 7)
-        y.square().sum().backward()
-        results.append((y.detach(), x.grad))
+        (gradient,) = torch.autograd.grad(y.square().sum(), x)
+        results.append((y.detach(), gradient))
     (mine, my_gradient), (theirs, their_gradient) = results
     print(_("largest difference of values:    %(d).2g") % {"d": (mine - theirs).abs().max()})
     print(_("largest difference of gradients: %(d).2g") % {"d": (my_gradient - their_gradient).abs().max()})
@@ -112,7 +112,7 @@ class Study:
             self._ptq[config] = evaluate(convert(calibrate(prepare(self.model, config), images)), self.exam)
         return self._ptq[config]
 
-    def trained(self, train: Callable, bits: int) -> nn.Module:
+    def trained(self, train: Callable, bits: int) -> object:
         """Return what `train(model, lessons, bits)` returns; the first call trains."""
         return self._train(train, bits)[0]
 
@@ -127,7 +127,7 @@ class Study:
         untrained = self.ptq(QuantizationConfig(bits, weight_observer="mse"))
         return Outcome(returned, bits, self.float_accuracy, untrained, accuracy, codes)
 
-    def _train(self, train, bits):
+    def _train(self, train: Callable, bits: int) -> tuple[object, float]:
         key = (train, bits)
         if key not in self._trained:
             model = train(copy.deepcopy(self.model), self.lessons, bits)
@@ -138,13 +138,13 @@ class Study:
 @torch.no_grad()
 def distinct_weights(model: nn.Module) -> int:
     """Return the largest number of different weights that an output channel of any layer has, as it uses them."""
-    layers = [layer for layer in model.modules() if isinstance(layer, WEIGHTED)]
+    layers = [layer for layer in model.modules() if isinstance(layer, Weighted)]
     return max((len(channel.unique()) for layer in layers for channel in layer.weight.flatten(1)), default=0)
 
 
 def file_table(files: dict[str, tuple[str | Path, int]], model: nn.Module) -> HtmlTable:
     """Return what each file takes as it is, zipped, and what its weights would take packed; files as (path, bits)."""
-    params = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, WEIGHTED))
+    params = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, Weighted))
     rows = []
     for name, (path, bits) in files.items():
         content = Path(path).read_bytes()

@@ -114,7 +114,9 @@ def test_killed_halfway_it_goes_on_and_ends_the_same(grade, course: Path):
     assert gradebook(course / "out") == gradebook(course / "undisturbed")
 
 
-def test_ctrl_c_leaves_a_gradebook_and_no_process(course: Path):
+def test_ctrl_c_leaves_a_gradebook_and_no_process(course: Path, answer):
+    (course / "back" / "slow").mkdir()  # its half a minute is not over before the signal comes
+    (course / "back" / "slow" / "01_halves.ipynb").write_text(json.dumps(answer(half="while True: pass", evens=EVENS)))
     results = course / "out" / "results.jsonl"
     process = subprocess.Popen(command(), cwd=course, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (results.exists() and results.read_text().count("\n") >= 1):

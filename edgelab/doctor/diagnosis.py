@@ -184,7 +184,8 @@ def _data_sets() -> tuple[dict[str, Path | None], list[Note], list[Note]]:
     problems, warnings = [], []
     cache = data.data_dir()
     nearest = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    failure = None if found["signs"].is_file() else _write_failure(nearest)
+    signs = found["signs"]
+    failure = None if signs is not None and signs.is_file() else _write_failure(nearest)
     if failure:
         text = _("The folder %(folder)s, where pictures are kept, cannot be written (%(reason)s).")
         cure = _("Set EDGELAB_DATA to a folder of your own.")
@@ -205,7 +206,7 @@ def _working_folder() -> tuple[str, list[Note], list[Note]]:
     try:
         here = Path.cwd()
     except OSError as error:  # somebody deleted it
-        return ".", [_unwritable(".", error.strerror)], []
+        return ".", [_unwritable(".", error.strerror or str(error))], []
     state = next((folder / STATE for folder in (here, *here.parents) if (folder / STATE).is_dir()), here)
     for folder in (here, state):
         if failure := _write_failure(folder):

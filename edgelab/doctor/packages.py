@@ -36,7 +36,9 @@ class Package:
     @property
     def differs(self) -> bool:
         """Return whether another version than the pinned one is here; `2.13.0+cpu` is a build of 2.13.0."""
-        return None not in (self.version, self.pin) and self.version.partition("+")[0] != self.pin
+        if self.version is None or self.pin is None:
+            return False
+        return self.version.partition("+")[0] != self.pin
 
 
 def packages() -> tuple[Package, ...]:

@@ -74,7 +74,7 @@ def _changed(statement: ast.stmt) -> Iterator[str]:
     """Yield the names whose value a statement changes without binding them anew: `x += 1`, `x.y = 1`, `x[0] = 1`."""
     for node in ast.walk(statement):
         if isinstance(node, ast.AugAssign):
-            changed = node.target
+            changed: ast.expr = node.target
         elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
             changed = node.value
         else:

@@ -19,7 +19,7 @@ from edgelab.quantization.graph import (
     operation,
     weighted_layers,
 )
-from edgelab.quantization.quantizer import weight_quantizer
+from edgelab.quantization.quantizer import quantizer_of
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def correct_bias(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int
     `(N, C, H, W)`, as the quantized model sees them, layer after layer; padding at the borders is left out of account.
     """
     model.eval()
-    layers = {layer for layer in weighted_layers(model).values() if weight_quantizer(layer) is not None}
+    layers = {layer for layer in weighted_layers(model).values() if quantizer_of(layer) is not None}
     means: dict[nn.Module, torch.Tensor] = {}
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -25,7 +25,7 @@ from edgelab.quantization.graph import (
 )
 from edgelab.quantization.integer import quantize_bias
 from edgelab.quantization.observers import OBSERVERS, Observer
-from edgelab.quantization.quantizer import FakeQuantize, SameGrid, weight_quantizer
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
         raise EdgelabError(_("This model has no scales yet: calibrate it before it is converted."))
     model = copy.deepcopy(model)
     for node, layer in weighted_layers(model).items():
-        quantizer = weight_quantizer(layer)
+        quantizer = quantizer_of(layer)
         if quantizer is None:
             continue
         grid = grid_of(model, node.all_input_nodes[0])

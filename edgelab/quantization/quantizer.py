@@ -69,7 +69,7 @@ class SameGrid(nn.Module):
         return self.quantizer(x) if self.quantizer.mode == "quantize" else x
 
 
-def weight_quantizer(layer: nn.Module) -> FakeQuantize | None:
+def quantizer_of(layer: nn.Module) -> FakeQuantize | None:
     """Return what rounds the weights of a prepared layer, or None where they stay in float."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None

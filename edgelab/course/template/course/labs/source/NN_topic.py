@@ -184,7 +184,7 @@ progress_board()
 #
 # - Weights grow with the channels, squared. Arithmetic grows with the pixels as well.
 # - So the layers that make a file large are not the layers that make a network slow.
-# - Look before you optimise: two of nineteen layers hold half of this network.
+# - Look before you optimise: two of nineteen layers hold half of this network's weights.
 #
 # ### Further reading
 #

@@ -42,7 +42,7 @@ def largest_explorer() -> Explorer:
     """Return a chart of the largest layers: choose the model, and whether weights or MACs count."""
     controls = {
         "model": choice(_("model"), list(MODELS)),
-        "what": choice(_("count"), {_("weights"): "params", "MACs": "macs"}),
+        "what": choice(_("count"), {_("weights"): "params", _("MACs"): "macs"}),
     }
     return Explorer(largest_plot, controls)
 
@@ -58,7 +58,7 @@ def largest_plot(model: str, what: str) -> plots.Picture:
         ax.set(xlim=(0, 1.15 * max(shown.values())), xlabel=_("share of the whole network (%)"))
         ax.grid(False, axis="y")
         text = _("%(model)s, %(what)s: %(share).0f %% in the largest of %(n)d layers")
-        name = _("weights") if what == "params" else "MACs"
+        name = _("weights") if what == "params" else _("MACs")
         title = text % {"model": model, "what": name, "share": max(shown.values()), "n": len(found)}
         ax.set_title(title)
         return plots.picture(fig, title)
@@ -80,7 +80,7 @@ def coverage_plot(model: str, percent: float) -> plots.Picture:
         ax = fig.subplots()
         for what, name, colour, style in (
             ("params", _("weights"), plots.BLUE, "-"),
-            ("macs", "MACs", plots.ORANGE, "--"),
+            ("macs", _("MACs"), plots.ORANGE, "--"),
         ):
             held = list(accumulate(shares(model, what).values()))
             counts[what] = layers_needed(held, percent)

@@ -123,8 +123,9 @@ def fx_peak(model, image):
         for read in [node, *node.all_input_nodes]:
             last[buffer[read]] = place
     size = {n: n.meta["tensor_meta"].shape.numel() * 4 for n in nodes if n.op != "output"}
+    first = {node: place for place, node in enumerate(nodes)}
     alive = [
-        sum(size[b] for b, end in last.items() if b in size and nodes.index(b) <= place <= end)
+        sum(size[b] for b, end in last.items() if b in size and first[b] <= place <= end)
         for place in range(len(nodes) - 1)
     ]
     return max(alive)

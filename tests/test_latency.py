@@ -13,6 +13,8 @@ from torch import nn
 from edgelab.errors import EdgelabError
 from edgelab.measure import Latency, compare_latency, measure_latency, percentile, ratio_interval
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("percent", [0, 5, 50, 95, 100])
 @pytest.mark.parametrize("count", [1, 2, 7, 100])

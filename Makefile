@@ -1,13 +1,11 @@
 # All the set-up there is: a virtual environment in .venv, with the package at the versions of constraints.txt.
 #   make lab     start the course; options go in ARGS, for example: make lab ARGS="--lang es"
 #   make test    prove everything
-PYTHON ?= python3.11
+# Of the Pythons that are here they take the one that the tests run with, else the newest. PYTHON=... names another.
+PYTHONS := python3.11 python3.14 python3.13 python3.12 python3 python
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 # On Linux the default torch brings several GB of CUDA. PyTorch's own index has the CPU build: used where it answers.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
-PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
-	$$($(BIN)/python -c "import urllib.request as u; u.urlopen('$(CPU_INDEX)/torch/', timeout=5)" 2>/dev/null \
-	&& echo --extra-index-url $(CPU_INDEX))
 
 .PHONY: lab test clean
 
@@ -20,17 +18,41 @@ test: .venv/test
 	@$(BIN)/edgelab build --check
 	@$(BIN)/python -m pytest $(ARGS)
 
+# A Python counts if it answers: a shim may be on the PATH without one behind it, and Debian's may lack ensurepip.
 .venv/bin-ready:
-	@$(PYTHON) --version >/dev/null 2>&1 || { echo "edgelab needs Python 3.11 or newer as '$(PYTHON)'; name another with: make PYTHON=python3 lab"; exit 1; }
-	@$(PYTHON) -m venv .venv && touch $@
+	@for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+		version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+		case $$version in 3.11 | 3.12 | 3.13 | 3.14) ;; *) found="$${found:+$$found, }$$python is $$version"; continue ;; esac; \
+		"$$python" -c "import ensurepip" 2>/dev/null || { lacking=$${lacking:-$$version}; continue; }; \
+		"$$python" -m venv .venv && touch $@ && exit; \
+		rm -rf .venv; exit 1; \
+	done; \
+	if test "$$lacking"; then echo "Python $$lacking is here, but not what makes a virtual environment;" \
+		"on Debian and Ubuntu: sudo apt-get install python$$lacking-venv"; \
+	else echo "edgelab needs Python 3.11 to 3.14 and finds none$${found:+ ($$found)};" \
+		"name one with: make PYTHON=/path/to/python lab"; fi >&2; exit 1
+
+# What pip says goes into a log, and onto the screen if it fails. Else a learner sees the downloads that take time.
+define install
+	@rm -f $@; { $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt $(1) \
+		$$($(BIN)/python -c "import urllib.request as u; u.urlopen('$(CPU_INDEX)/torch/', timeout=5)" 2>/dev/null \
+		&& echo --extra-index-url $(CPU_INDEX)) && touch $@; } 2>&1 | tee .venv/pip.log | \
+	while read -r word what size; do case "$$word $$what $$size" in \
+		"Downloading "*" "[MG]"B)") what=$${what##*/}; echo "  $${what%%-*} $$size" ;; \
+		"Collecting nvidia-"* | "Collecting cuda-"*) test "$$cuda" || echo "  CUDA comes with this torch:" \
+			"5.4 GB instead of 1.7 GB in all. README.md says how to avoid it."; cuda=1 ;; \
+		"Installing collected "*) echo "  unpacking, which takes about as long again ..." ;; \
+	esac; done; \
+	test -f $@ || { cat .venv/pip.log; exit 1; } >&2
+endef
 
 .venv/lab: .venv/bin-ready pyproject.toml constraints.txt
-	@echo "Installing edgelab and what its labs need into .venv (a few minutes, once) ..."
-	@$(PIP_INSTALL) -e . && touch $@
+	@echo "Installing edgelab and what its labs need into .venv, once, in a few minutes:"
+	$(call install,-e .)
 
 .venv/test: .venv/lab
-	@echo "Installing the test tools into .venv ..."
-	@$(PIP_INSTALL) -e ".[test]" && touch $@
+	@echo "Installing the test tools into .venv:"
+	$(call install,-e ".[test]")
 
 clean:
 	rm -rf .venv build dist test-artefacts

@@ -166,11 +166,11 @@ for stage in ("stem", "stages.0", "stages.1", "stages.2", "classifier"):
 # **What you saw:** small, yes. The last stage holds three quarters of the weights, but does less than a third of the
 # arithmetic. The first stage does more, with a sixteenth of the weights.
 #
-# Add a network to your table whose large layers are built in another way.
+# Add to your table the same network with an eighth of the channels in every layer. It has about a sixtieth of the weights.
 
 # %% claim-table
-mobilenet = models.load_pretrained("mobilenet_v1_025", dataset.name)
-table.add("MobileNetV1 0.25", mobilenet, dataset, accuracy=train.evaluate(mobilenet, dataset.test))
+tiny = models.load_pretrained("resnet_tiny", dataset.name)
+table.add("ResNet tiny", tiny, dataset, accuracy=train.evaluate(tiny, dataset.test))
 table.show(dataset)
 
 # %% pareto

@@ -5,7 +5,7 @@ from torch.nn.utils import parameters_to_vector
 from edgelab import models
 from edgelab.course.check import NotYet
 from edgelab.labs.lab_NN_topic import check, explorers
-from edgelab.measure import layer_costs
+from edgelab.measure import count_params, layer_costs
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 
@@ -61,3 +61,5 @@ def test_what_the_text_says_of_the_stages_holds_on_both_data_sets(channels, clas
     assert share("params", "stages.2") == pytest.approx(3 / 4, abs=0.01)
     assert share("macs", "stages.2") < 1 / 3 < share("macs", "stages.0")
     assert share("params", "stages.0") == pytest.approx(1 / 16, abs=0.005)
+    tiny = models.resnet((8, 16, 32), in_channels=channels, num_classes=classes)
+    assert count_params(network) / count_params(tiny) == pytest.approx(60, abs=2)

@@ -61,9 +61,11 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     if any(parametrize.is_parametrized(module) for module in model.modules()):
         raise EdgelabError(_("This model is not converted yet: export what `convert` returns."))
     model = copy.deepcopy(model).eval()
-    reference = as_kernels(model) if isinstance(model, fx.GraphModule) else copy.deepcopy(model)
     if isinstance(model, fx.GraphModule):
+        reference: nn.Module = as_kernels(model)
         _fill_lanes(model)
+    else:
+        reference = copy.deepcopy(model)
     for name, quantizer in activation_grids(model).items():
         if quantizer.spec.bits != 8:
             raise EdgelabError(

@@ -62,13 +62,8 @@ def pareto(dataset: data.Dataset) -> plots.Picture:
     front = pareto_front(points)
     with plots.figure() as fig:
         ax = fig.subplots()
-        ax.step(
-            *zip(*sorted(points[name] for name in front), strict=True),
-            where="post",
-            color=plots.GREEN,
-            lw=1.5,
-            label=_("Pareto front"),
-        )
+        edge = sorted(points[name] for name in front)
+        ax.step(*zip(*edge, strict=True), where="post", color=plots.GREEN, lw=1.5, label=_("Pareto front"))
         for number, (name, (size, accuracy)) in enumerate(points.items()):
             ax.plot(
                 size,

@@ -221,9 +221,8 @@ def _range_of_least_error(
             before = shrink
             for exponent in exponents:
                 candidate = (before * 0.8 ** (exponent * which)).clamp(max=1)
-                error = _squared_error(
-                    points, moments, choose_qparams(candidate[0] * ends[0], candidate[1] * ends[1], spec)
-                )
+                low, high = candidate * ends
+                error = _squared_error(points, moments, choose_qparams(low, high, spec))
                 shrink = torch.where(error < least, candidate, shrink)
                 least = torch.minimum(error, least)
     low, high = shrink * ends

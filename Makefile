@@ -12,11 +12,18 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 lab: .venv/lab
 	@$(BIN)/edgelab lab $(ARGS)
 
+# A worker for each core; what measures time runs afterwards, alone. With ARGS, pytest is given those and nothing else.
 test: .venv/test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 	@$(BIN)/edgelab build --check
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long and not alone"
+	@$(BIN)/python -m pytest -m "alone and not long" tests
+endif
 
 # A Python counts if it answers: a shim may be on the PATH without one behind it, and Debian's may lack ensurepip.
 .venv/bin-ready:

@@ -14,6 +14,7 @@ from edgelab.measure import LayerCost, layer_costs
 from edgelab.measure.threads import torch_threads
 from edgelab.models import mobilenet_v1, resnet
 
+LAB = "NN_topic"
 MODELS: dict[str, Callable] = {"ResNet": resnet, "MobileNetV1 0.25": partial(mobilenet_v1, 0.25)}
 SHOWN = 8
 
@@ -35,7 +36,7 @@ def shares(model: str, what: str) -> dict[str, float]:
 
 def predict_largest() -> Prediction:
     """Return the prediction of the largest layer's share of the weights, in per cent."""
-    return predict("NN_topic", "largest", _("the largest layer holds"), unit="%", low=1, high=100)
+    return predict(LAB, "largest", _("the largest layer holds"), unit="%", low=1, high=100)
 
 
 def largest_explorer() -> Explorer:

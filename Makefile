@@ -1,8 +1,8 @@
 # All the set-up there is: a virtual environment in .venv, with the package at the versions of constraints.txt.
 #   make lab     start the course; options go in ARGS, for example: make lab ARGS="--lang es"
 #   make test    prove everything
-# Of the Pythons that are here they take the one that the tests run with, else the newest. PYTHON=... names another.
-PYTHONS := python3.11 python3.14 python3.13 python3.12 python3 python
+# They take the newest Python that is here and can make a virtual environment. PYTHON=... names another.
+PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 # On Linux the default torch brings several GB of CUDA. PyTorch's own index has the CPU build: used where it answers.
 CPU_INDEX := https://download.pytorch.org/whl/cpu

@@ -65,13 +65,13 @@ def sentence(done: subprocess.CompletedProcess) -> str:
 @pytest.mark.parametrize(
     ("there", "taken"),
     [
-        (("python3.11", "python3.12", "python3.14", "python3"), "python3.11"),
-        (("python3.12", "python3.14", "python3"), "python3.14"),
-        (("python3.12", "python3"), "python3.12"),
+        (("python3.11", "python3.12", "python3.14", "python3"), "python3.14"),
+        (("python3.11", "python3.12", "python3"), "python3.12"),
+        (("python3.11", "python3"), "python3.11"),
         (("python3",), "python3"),
         (("python",), "python"),
     ],
-    ids=["the tested one", "the newest", "a named one", "python3", "python"],
+    ids=["the newest", "the newest of two", "a named one", "python3", "python"],
 )
 def test_which_python_is_taken(folder, there, taken):
     for name in there:
@@ -81,8 +81,8 @@ def test_which_python_is_taken(folder, there, taken):
 
 
 def test_a_python_that_does_not_answer_or_makes_no_environment_is_passed_over(folder):
-    script(folder / "bin" / "python3.11", "echo 'pyenv: python3.11: command not found' >&2; exit 127")
-    python(folder / "bin" / "python3.14", "3.14", ensurepip=False)
+    script(folder / "bin" / "python3.14", "echo 'pyenv: python3.14: command not found' >&2; exit 127")
+    python(folder / "bin" / "python3.11", "3.11", ensurepip=False)
     python(folder / "bin" / "python3.13", "3.10")
     python(folder / "bin" / "python3.12", "3.12")
     done = make(folder, ".venv/bin-ready")
@@ -235,10 +235,9 @@ def test_cuda_is_nowhere_asked_for():
 
 def test_one_range_of_pythons_everywhere():
     makefile = (ROOT / "Makefile").read_text()
-    tested, *others = re.findall(r"python(3\.\d+)", re.search(r"^PYTHONS := (.*)", makefile, re.MULTILINE)[1])
-    assert sorted([tested, *others]) == sorted(VERSIONS)
+    tried = re.findall(r"python(3\.\d+)", re.search(r"^PYTHONS := (.*)", makefile, re.MULTILINE)[1])
+    assert tried == sorted(VERSIONS, key=lambda version: int(version[2:]), reverse=True)
     assert re.search(r"case \$\$version in (.*?)\)", makefile)[1] == " | ".join(VERSIONS)
-    assert others == sorted(others, key=lambda version: int(version[2:]), reverse=True)
-    assert tuple(map(int, tested.split("."))) == diagnosis.PYTHON
+    assert diagnosis.PYTHON == (3, 11)  # what CI proves it with
     assert PROJECT["requires-python"] == f">={VERSIONS[0]}"
     assert f"Python {VERSIONS[0]} to {VERSIONS[-1]}" in (ROOT / "README.md").read_text()

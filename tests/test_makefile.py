@@ -239,5 +239,6 @@ def test_one_range_of_pythons_everywhere():
     assert tried == sorted(VERSIONS, key=lambda version: int(version[2:]), reverse=True)
     assert re.search(r"case \$\$version in (.*?)\)", makefile)[1] == " | ".join(VERSIONS)
     assert diagnosis.PYTHON == (3, 11)  # what CI proves it with
+    assert ".".join(map(str, diagnosis.NEWEST)) == VERSIONS[-1]
     assert PROJECT["requires-python"] == f">={VERSIONS[0]}"
     assert f"Python {VERSIONS[0]} to {VERSIONS[-1]}" in (ROOT / "README.md").read_text()

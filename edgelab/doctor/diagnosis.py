@@ -16,7 +16,8 @@ from edgelab.doctor.packages import Package, find_pins, install_command, package
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
-PYTHON = (3, 11)  # the oldest, and what the tests run with; the pins fit newer ones too
+PYTHON = (3, 11)  # the oldest, and what the tests run with
+NEWEST = (3, 14)  # that the pins fit
 LAB_BYTES = 1_500_000_000  # what every lab stays below, see edgelab.course.limits
 COMFORTABLE_BYTES = 2_000_000_000  # a lab, its JupyterLab server and a browser tab's worth of slack
 DISK_BYTES = 500_000_000  # the drawn pictures, a data set, results
@@ -101,9 +102,11 @@ def _package_problems(found: tuple[Package, ...]) -> Iterator[Note]:
 
 def _version_warnings(found: tuple[Package, ...]) -> Iterator[Note]:
     if sys.version_info[:2] > PYTHON:
-        text = _("This is Python %(version)s; the course is tested with %(tested)s.")
-        text %= {"version": _dotted(sys.version_info[:3]), "tested": _dotted(PYTHON)}
-        yield Note("python", text, _("If a lab fails, try it with Python %(tested)s.") % {"tested": _dotted(PYTHON)})
+        names = {"version": _dotted(sys.version_info[:3]), "tested": _dotted(PYTHON), "newest": _dotted(NEWEST)}
+        text = _(
+            "This is Python %(version)s; the course is made for %(tested)s to %(newest)s, and tested with %(tested)s."
+        )
+        yield Note("python", text % names, _("If a lab fails, try it with Python %(tested)s.") % names)
     if find_pins() is None:
         text = _("The list of tested versions (constraints.txt) is missing, so versions were not compared.")
         yield Note("versions", text, _("Install edgelab again."))

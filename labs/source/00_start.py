@@ -212,8 +212,8 @@ with hidden.clock(stopwatch) as now:
 # Now watch your two functions at work on the baseline.
 
 # %% stopwatch-baseline
-samples = stopwatch(run_baseline, warmup=10, repeats=50)
-print(f"p50 {percentile(samples, 50):.2f} ms, p95 {percentile(samples, 95):.2f} ms")
+baseline_ms = stopwatch(run_baseline, warmup=10, repeats=50)
+print(f"p50 {percentile(baseline_ms, 50):.2f} ms, p95 {percentile(baseline_ms, 95):.2f} ms")
 
 # %% [markdown]
 # ## How noisy is this computer?
@@ -252,8 +252,8 @@ def run_twin():
     return twin(image)
 
 
-before, after = measure_latency(run_baseline, repeats=100), measure_latency(run_twin, repeats=100)
-noise_guess.reveal(100 * abs(after.p50_ms / before.p50_ms - 1))
+of_baseline, of_twin = measure_latency(run_baseline, repeats=100), measure_latency(run_twin, repeats=100)
+noise_guess.reveal(100 * abs(of_twin.p50_ms / of_baseline.p50_ms - 1))
 
 # %% [markdown]
 # Two equal models, two different numbers. If you had called one of them *optimised*, you would have reported that

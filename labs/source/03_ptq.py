@@ -83,8 +83,8 @@ print(f"weights alone: {contents['float32']['weights'] / contents['int8']['weigh
 # four, because integer instructions sum products in fours. So the factor of the weights may be a hundredth short of four.)
 
 # %% operators
-for name, path in {"float32": float_file, "int8": int8_file}.items():
-    print(name, dict(operators(path)))
+for name, onnx_file in {"float32": float_file, "int8": int8_file}.items():
+    print(name, dict(operators(onnx_file)))
 
 # %% [markdown]
 # ## Whom did it hurt?
@@ -438,8 +438,8 @@ channels.collapse_plot(mobilenet, pictures[:128], dataset, channel_spread)
 # Add two rows to your table. The first is MobileNet, with both cures. The second comes from your own `quantize_model`.
 
 # %% mobilenet-int8
-prepared = correct_bias(calibrate(prepare(equalize(mobilenet)), pictures[:128]), pictures[:128])
-mobilenet_file = to_onnx(convert(prepared), image, "models/mobilenet-int8.onnx")
+mended = correct_bias(calibrate(prepare(equalize(mobilenet)), pictures[:128]), pictures[:128])
+mobilenet_file = to_onnx(convert(mended), image, "models/mobilenet-int8.onnx")
 accuracy = train.evaluate(Runner.open(mobilenet_file), dataset.test)
 table.add("MobileNet int8", mobilenet, dataset, accuracy=accuracy, file=mobilenet_file, precision="int8")
 

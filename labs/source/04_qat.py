@@ -53,8 +53,8 @@ print(f"float: {study.float_accuracy:.1%} of {len(exam):,} test images")
 # at 8 bits. Each channel has its own scale, from the range with the least squared error (`"mse"`).
 
 # %% untrained
-for bits in (8, 6, 5, 4):
-    print(f"{bits} bits: {study.ptq(QuantizationConfig(bits, weight_observer='mse')):.1%}")
+for few in (8, 6, 5, 4):
+    print(f"{few} bits: {study.ptq(QuantizationConfig(few, weight_observer='mse')):.1%}")
 
 # %% [markdown]
 # Four bits leave 15 codes to a weight, three bits leave 7. **Which accuracy is left with three bits?**
@@ -293,8 +293,8 @@ explorers.bits_explorer(study, train_quantized)
 # %% baseline
 large = training.Study(models.load_pretrained("resnet", dataset.name), lessons, dataset.test[:1_000])
 print(f"baseline, float: {large.float_accuracy:.1%}")
-for bits in (4, 3):
-    print(f"{bits} bits, untrained: {large.ptq(QuantizationConfig(bits, weight_observer='mse')):.1%}")
+for few in (4, 3):
+    print(f"{few} bits, untrained: {large.ptq(QuantizationConfig(few, weight_observer='mse')):.1%}")
 
 # %% [markdown]
 # Compare with the curve above. A sum over many channels averages rounding errors out, and a large network has weights to

@@ -21,7 +21,7 @@ test: .venv/test
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long and not alone"
+	@$(BIN)/python -m pytest -n auto -m "not long and not alone"
 	@$(BIN)/python -m pytest -m "alone and not long" tests
 endif
 

@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 
@@ -24,3 +25,19 @@ def needs_fashion_mnist():
     if find_fashion_mnist() is None:
         message = "Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give all tests of one lab to the same worker, so that its reference is run once, and the labs before the rest.
+
+    That is what `--dist loadgroup` is for, but under pytest 9 xdist 3.8 cannot mark the groups.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByLab(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            lab = re.match(r"tests/labs/.*\[(?:.*-)?(\d\d_\w+)", nodeid)
+            return lab[1] if lab else nodeid
+
+    return ByLab(config, log)

@@ -1,6 +1,6 @@
 """What the tests of the labs share: every lab's source, and its reference, which is run once.
 
-All tests of one lab run in one process (an `xdist_group`), so that they share its reference.
+All tests of one lab run in one process (`pytest_xdist_make_scheduler`), so that they share its reference.
 """
 
 from pathlib import Path
@@ -19,11 +19,7 @@ SEED = 20261125
 def pytest_generate_tests(metafunc):
     """Run a test that takes a `source` once for each lab."""
     if "source" in metafunc.fixturenames:
-        sources = build.sources(LABS)
-        marked = [
-            pytest.param(source, id=source.stem, marks=pytest.mark.xdist_group(source.stem)) for source in sources
-        ]
-        metafunc.parametrize("source", marked)
+        metafunc.parametrize("source", build.sources(LABS), ids=lambda source: source.stem)
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,8 @@ def test_computed_as_kernels_do_it_is_the_same_code_for_code(deployed):
     with torch.inference_mode():
         equal = kernels(deployed.images) == runner(deployed.images)
     # Additions round in an order of their own: three codes in two million; a deep untrained network makes more of them.
-    assert equal.float().mean() >= (0.85 if deployed.name == "torchvision mobilenet_v2" else 0.97)
+    least = {"torchvision mobilenet_v2": 0.85, "torchvision resnet18": 0.99}
+    assert equal.float().mean() >= least.get(deployed.name, 0.97)
 
 
 def images(n=4, size=8, seed=0):

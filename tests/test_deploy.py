@@ -147,7 +147,7 @@ def compared(deployed):
 
 
 def test_computed_as_kernels_do_it_is_the_same_code_for_code(deployed):
-    """On every processor: without VNNI, ONNX Runtime's default kernels saturate, and two codes in three differ."""
+    """On every processor: without VNNI, ONNX Runtime's default kernels saturate, and three codes in four differ."""
     runner, kernels = Runner.open(deployed.path), as_kernels(deployed.converted)
     with torch.inference_mode():
         equal = kernels(deployed.images) == runner(deployed.images)

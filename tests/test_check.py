@@ -1,12 +1,23 @@
 """Self-checks: right answers pass however they are written, wrong ones are told what to look at."""
 
-import traceback
+import math
 from pathlib import Path
 
 import pytest
 
 from edgelab.course import check, progress
-from edgelab.course.check import Case, Mistake, NotYet, check_function, check_that, check_value, exercise
+from edgelab.course.check import (
+    Case,
+    Mistake,
+    NotYet,
+    Stopped,
+    Untouched,
+    ask,
+    check_function,
+    check_that,
+    check_value,
+    exercise,
+)
 
 CASES = [Case((1000, 32), 4000), Case((1000, 8), 1000), Case((3, 2), 0.75)]
 
@@ -57,8 +68,8 @@ def test_a_wrong_answer_counts_as_an_attempt_and_is_raised():
     ("answer", "expected"),
     [
         (lambda p, b: p * b, "f(1000, 32) gives 32000; it should be 4000. That is 8 times too much."),
-        (lambda p, b: p * b / 8000, "f(1000, 32) gives 4; it should be 4000. The answer is 1000 times that."),
-        (lambda p, b: -p * b / 8, "f(1000, 32) gives -4000; it should be 4000. Only the sign is wrong."),
+        (lambda p, b: p * b / 8000, "f(1000, 32) gives 4; it should be 4000. The answer is 1 000 times that."),
+        (lambda p, b: -p * b / 8, "f(1000, 32) gives -4000; it should be 4000."),
         (lambda p, b: p * b // 8, "f(3, 2) gives 0; it should be 0.75."),
         (lambda p, b: None, "f(1000, 32) gives None. Did you forget `return`?"),
         (lambda p, b: "4000", "f(1000, 32) gives a text; it should be a number."),
@@ -67,11 +78,16 @@ def test_a_wrong_answer_counts_as_an_attempt_and_is_raised():
         (lambda p, b: print, "f(1000, 32) gives a function; it should be a number."),
         (lambda p, b: {1}, "f(1000, 32) gives a value of type set; it should be a number."),
         (lambda p, b: float("nan"), "f(1000, 32) gives nan; it should be 4000."),
+        (lambda p, b: p * b / 200, "f(1000, 32) gives 160; it should be 4000."),
+        (lambda p, b: math.pi * p * b / 8, "f(1000, 32) gives 12566.4; it should be 4000. That is π times too much."),
+        (lambda p, b: p * b / 8 + 1e-3, "f(1000, 32) gives 4000.001; it should be 4000."),
+        (lambda p, b: p * b / (8 + 1e-4 * (p == 3)), "f(3, 2) gives 0.749991; it should be 0.75."),
         (lambda p: p, "f is called as f(1000, 32), which does not fit its parameters. Did they change?"),
     ],
     ids=[
         "a factor forgotten", "a factor too many", "wrong sign", "wrong in a later case", "no return", "text", "bool",
-        "list", "function", "set", "nan", "parameters changed",
+        "list", "function", "set", "nan", "no likely factor", "pi", "digits that show it", "six digits",
+        "parameters changed",
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_explained(answer, expected: str):
@@ -98,32 +114,70 @@ def test_a_mistake_that_fails_on_an_input_is_no_obstacle():
     assert "Hint" not in said(lambda p, b: 1, mistakes=[Mistake(fails, "never")])
 
 
-def test_an_untouched_stub_passes_its_error_through():
+def test_an_untouched_exercise_is_no_attempt_and_one_sentence():
     def stub(params, bits):
         raise NotImplementedError("Exercise x: write your code here")
 
-    with pytest.raises(NotImplementedError, match=r"^Exercise x: write your code here$"), exercise("lab", "x"):
+    with pytest.raises(Untouched) as caught, exercise("lab", "x"):
         check_function(stub, CASES)
+    assert str(caught.value).startswith("exercise x is still to be written.")
     assert not Path(".edgelab").exists()
 
 
-def test_an_error_in_the_learners_code_keeps_its_traceback():
+def test_what_is_not_implemented_for_another_reason_is_an_error_like_any_other():
+    def unable(params, bits):
+        raise NotImplementedError("Exercise caution")
+
+    with pytest.raises(Stopped, match=r"^f\(1000, 32\) stopped with NotImplementedError: Exercise caution$"):
+        check_function(renamed(unable), CASES)
+
+
+def test_an_error_in_the_learners_code_is_told_with_its_call_and_counts_as_an_attempt():
     def broken(params, bits):
-        return params / (bits - 32)
+        return params / (bits - 8)
 
-    with pytest.raises(ZeroDivisionError) as caught, exercise("lab", "x"):
-        check_function(broken, CASES)
-    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "broken"
+    with pytest.raises(Stopped) as caught, exercise("lab", "x"):
+        check_function(broken, [CASES[1]])
+    assert str(caught.value) == "broken(1000, 8) stopped with ZeroDivisionError: division by zero"
+    assert isinstance(caught.value.error, ZeroDivisionError)
+    assert progress.read(progress.state_dir() / "progress.json")["checks"]["lab"]["x"]["attempts"] == 1
 
 
-def test_an_answer_that_changes_its_input_does_not_spoil_the_check():
+def test_an_error_in_a_later_case_does_not_hide_a_wrong_answer_before_it():
+    def wrong(params, bits):
+        return params / (bits - 8) if bits == 8 else 1
+
+    assert said(renamed(wrong)) == "f(1000, 32) gives 1; it should be 4000."
+
+
+def test_a_mistake_that_stops_in_the_same_way_gets_its_hint():
+    mistakes = [Mistake(lambda params, bits: params[bits], "It is a number.")]
+    assert said(lambda p, b: p[b], mistakes=mistakes).endswith("\nHint: It is a number.")
+    assert "Hint" not in said(lambda p, b: p.x, mistakes=mistakes)
+
+
+def test_an_answer_that_changes_its_input_is_told_so_and_spoils_nothing():
     def pops(values):
         return values.pop()
 
-    check_function(pops, [Case(([1, 2],), 2), Case(([1, 2],), 2)], mistakes=[Mistake(pops, "")])
     case = Case(([1, 2],), 2)
-    check_function(pops, [case])
+    words = "pops([1, 2]) changes what it was given, and others still need that. Work on a copy."
+    assert said(pops, [case, Case(([1, 2],), 2)], mistakes=[Mistake(pops, "")]) == words
     assert case.args == ([1, 2],)
+    assert said(pops, [Case(([1, 2],), 1)]) == "pops([1, 2]) gives 2; it should be 1. That is 2 times too much."
+    with pytest.raises(NotYet, match="changes what it was given"):
+        ask(pops, [1, 2])
+
+
+def test_a_removed_parameter_is_told_whatever_case_needs_it():
+    assert said(lambda p: p, [Case((1,), 1), Case((1, 2), 2)]).endswith("Did they change?")
+
+
+def test_float32_is_named_where_it_is_the_reason():
+    numpy = pytest.importorskip("numpy")
+    found = said(renamed(lambda p: numpy.float32(p)), [Case((33_399_135,), 33_399_135)])
+    assert "in float32, which keeps 7 digits" in found
+    assert "gives 33399136; it should be 33399135." in found
 
 
 def test_arrays_tensors_and_nested_values_are_compared():
@@ -132,7 +186,7 @@ def test_arrays_tensors_and_nested_values_are_compared():
     check_value("x", (numpy.array([1.0, 2.0]), {"scale": numpy.float64(0.5)}), expect)
     with pytest.raises(NotYet) as caught:
         check_value("x", (numpy.array([1.0, 2.5]), {"scale": 0.5}), expect)
-    assert str(caught.value) == "x at position 0 at position 1 gives 2.5; it should be 2."
+    assert str(caught.value) == "x at [0][1] gives 2.5; it should be 2."
     with pytest.raises(NotYet, match=r"x gives 3 values; it should be 2\."):
         check_value("x", numpy.zeros(3), [0, 0])
 
@@ -140,10 +194,11 @@ def test_arrays_tensors_and_nested_values_are_compared():
 @pytest.mark.parametrize(
     ("got", "expect", "tolerance", "passes"),
     [
-        (100.9, 100, 0.01, True),
-        (101.1, 100, 0.01, False),
-        (0.001, 0, 0.01, True),
-        (0.02, 0, 0.01, False),
+        (100.9, 100.0, 0.01, True),
+        (101.1, 100.0, 0.01, False),
+        (100.9, 100, 0.01, False),
+        (0.001, 0.0, 0.01, True),
+        (0.02, 0.0, 0.01, False),
         (1e-12, 2e-12, 0.01, False),
         (4.0, 4, 1e-9, True),
         ("a", "a", 0, True),

@@ -8,20 +8,25 @@ A lab's checks are short functions in `edgelab/labs/lab_<NN_topic>/check.py`, on
             bits = Mistake(lambda params, bits: params * bits, _("That is in bits. A byte has 8 bits."))
             check_function(answer, cases, mistakes=[bits])
 
-An untouched stub's NotImplementedError, like any error inside the learner's code, passes through as it is.
+A ✓ is a promise: answers are compared as the grader compares them, and what an answer does to its inputs counts. None
+of the check's own code is ever shown, since it tells the solution: of an error the learner sees their own lines.
 """
 
 import copy
 import inspect
 import math
-import numbers
 import reprlib
+import struct
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from edgelab.course import progress
+from edgelab.course.comparison import TOLERANCE, Difference, as_json, difference, snapshot
+from edgelab.course.source import TO_WRITE
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
@@ -33,16 +38,36 @@ class NotYet(Exception):
         return [_("Not yet: %(why)s") % {"why": self}]
 
 
+class Untouched(NotYet):
+    """The exercise, or one that it builds on, is still to be written."""
+
+
+class Stopped(NotYet):
+    """An error stopped the learner's code: the text says in which call, and a notebook shows their own lines."""
+
+    def __init__(self, call: str, error: Exception, hint: str = ""):
+        self.call, self.error = call, error
+        what = "".join(traceback.format_exception_only(error)).strip()
+        super().__init__(_with_hint(_("%(call)s stopped with %(error)s") % {"call": call, "error": what}, hint))
+
+    def with_hint(self, hint: str) -> "Stopped":
+        """Return the same with a hint below it."""
+        return Stopped(self.call, self.error, hint)
+
+    def _render_traceback_(self) -> list[str]:
+        return [*super()._render_traceback_(), *_own_lines(self.error)]
+
+
 @dataclass(frozen=True)
 class Case:
     """One input of an exercise and its answer: numbers, text, or nested sequences, arrays and tensors of them.
 
-    A number may differ from `expect` by `tolerance`, a fraction of it (an absolute difference where it is 0).
+    How they are compared, `edgelab.course.comparison` says.
     """
 
     args: tuple
     expect: Any
-    tolerance: float = 1e-9
+    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,8 @@ def exercise(lab: str, name: str) -> Iterator[None]:
     """Run the checks of one exercise: note in the learner's progress whether they passed, and say so if they did."""
     try:
         yield
+    except Untouched:
+        raise
     except NotYet:
         _record(lab, name, passed=False)
         raise
@@ -67,34 +94,80 @@ def exercise(lab: str, name: str) -> Iterator[None]:
     print(text % {"exercise": name, "points": points})
 
 
-def check_function(answer: Callable, cases: Sequence[Case], *, mistakes: Sequence[Mistake] = ()) -> None:
-    """Compare what `answer` returns with what each case expects.
+def ask(answer: Callable, *args: Any, call: str = "") -> Any:
+    """Return what the learner's `answer` gives for `args`; `call` is how the call is shown, if not by its arguments.
 
     Raises:
-        NotYet: an answer is wrong; with the hint of the mistake that gives the same answers in all cases, if one does.
+        NotYet: it cannot be called so, it was stopped by an error (Stopped, Untouched), or it changes its arguments.
     """
     __tracebackhide__ = True
-    _must_take(answer, cases[0].args)
-    got = []
-    for case in cases:  # no comprehension: its frame would show in the traceback of an error in `answer`
-        got.append(answer(*copy.deepcopy(case.args)))
-    for case, value in zip(cases, got, strict=True):
-        wrong = _difference(value, case.expect, case.tolerance)
-        if wrong:
+    must_take(answer, *args)
+    before, call = snapshot(args), call or _call(answer, args)
+    given = guarded(call, answer, *args)
+    if snapshot(args) != before:
+        raise NotYet(_changes(call))
+    return given
+
+
+def guarded(call: str, function: Callable, *args: Any, **options: Any) -> Any:
+    """Return `function(*args, **options)`, in which code of the learner's runs; `call` is how errors name it.
+
+    Raises:
+        NotYet: an error stopped it (Stopped, Untouched).
+    """
+    __tracebackhide__ = True
+    try:
+        return function(*args, **options)
+    except NotYet:
+        raise
+    except Exception as error:
+        if found := to_write(error):
+            message = _("exercise %(name)s is still to be written. Put your code where its cell says YOUR CODE HERE.")
+            raise Untouched(message % {"name": found}) from None
+        raise Stopped(call, error) from None
+
+
+def check_function(answer: Callable, cases: Sequence[Case], *, mistakes: Sequence[Mistake] = ()) -> None:
+    """Compare what `answer` returns with what each case expects, and see that it leaves its arguments as they were.
+
+    Raises:
+        NotYet: an answer is wrong, or stopped; with the hint of the mistake that does the same in all cases, if any.
+    """
+    __tracebackhide__ = True
+    for case in cases:
+        must_take(answer, *case.args)
+    got, stopped, changed = [], {}, []
+    for place, case in enumerate(cases):
+        args = copy.deepcopy(case.args)
+        before = snapshot(args)
+        try:
+            got.append(as_json(guarded(_call(answer, case.args), answer, *args)))
+        except Stopped as error:
+            stopped[place] = error
+            got.append(_as_stopped(error.error))
+        changed += [case] * (snapshot(args) != before)
+    for place, case in enumerate(cases):
+        if place in stopped:
+            raise stopped[place].with_hint(_hint(cases, got, mistakes))
+        if wrong := _difference(got[place], case.expect, case.tolerance):
             text = _("%(call)s %(wrong)s") % {"call": _call(answer, case.args), "wrong": wrong}
             raise NotYet(_with_hint(text, _hint(cases, got, mistakes)))
+    for case in changed:
+        raise NotYet(_changes(_call(answer, case.args)))
 
 
-def check_value(name: str, got: Any, expect: Any, *, tolerance: float = 1e-9, mistakes: Sequence[tuple] = ()) -> None:
+def check_value(
+    name: str, got: Any, expect: Any, *, tolerance: float = TOLERANCE, mistakes: Sequence[tuple] = ()
+) -> None:
     """Compare one value, which the text calls `name`, with `expect`; `mistakes` are pairs (wrong value, hint).
 
     Raises:
         NotYet: the value is wrong.
     """
     __tracebackhide__ = True
-    wrong = _difference(got, expect, tolerance)
-    if wrong:
-        hint = next((hint for value, hint in mistakes if not _difference(got, value, tolerance)), "")
+    got = as_json(got)
+    if wrong := _difference(got, expect, tolerance):
+        hint = next((hint for value, hint in mistakes if not difference(got, as_json(value), tolerance)), "")
         raise NotYet(_with_hint(f"{name} {wrong}", hint))
 
 
@@ -116,10 +189,54 @@ def _record(lab: str, name: str, *, passed: bool) -> None:
         print(_("This check could not be noted in your progress. %(reason)s") % {"reason": error})
 
 
-def _must_take(answer: Any, args: tuple) -> None:
+def to_write(error: Exception) -> str:
+    """Return the name of the exercise whose untouched stub raised `error`; nothing for any other error.
+
+    >>> to_write(NotImplementedError("Exercise half: write your code here"))
+    'half'
+    """
+    begin, _name, end = TO_WRITE.partition("%s")
+    text = str(error)
+    if isinstance(error, NotImplementedError) and text.startswith(begin) and text.endswith(end):
+        return text[len(begin) : -len(end)]
+    return ""
+
+
+def _own_lines(error: Exception) -> list[str]:
+    """Return the lines of the notebook's cells that an error went through, as IPython shows them."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        return []
+    own: TracebackType | None = None
+    frames = []
+    here = error.__traceback__
+    while here is not None:
+        if here.tb_frame.f_globals is shell.user_global_ns:
+            frames.append(here)
+        here = here.tb_next
+    for frame in reversed(frames):
+        own = TracebackType(own, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    if own is None:
+        return []
+    lines = shell.InteractiveTB.structured_traceback(type(error), error, own, tb_offset=0)
+    return lines if isinstance(lines, list) else [lines]
+
+
+def _changes(call: str) -> str:
+    return _("%(call)s changes what it was given, and others still need that. Work on a copy.") % {"call": call}
+
+
+def must_take(answer: Any, *args: Any) -> None:
+    """Ask that `answer` is a function that can be called with `args`.
+
+    Raises:
+        NotYet: it is not.
+    """
     __tracebackhide__ = True
     if not callable(answer):
-        raise NotYet(_("this should be a function; it is %(kind)s.") % {"kind": _kind(answer)})
+        raise NotYet(_("this should be a function; it is %(kind)s.") % {"kind": _kind(as_json(answer))})
     try:
         inspect.signature(answer).bind(*args)
     except TypeError as error:
@@ -131,15 +248,23 @@ def _must_take(answer: Any, args: tuple) -> None:
 
 def _hint(cases: Sequence[Case], got: Sequence, mistakes: Sequence[Mistake]) -> str:
     for mistake in mistakes:
-        try:
-            wrong = [mistake.answer(*copy.deepcopy(case.args)) for case in cases]
-        except Exception:
-            continue  # a mistaken formula may not even work for every input
+        wrong = [_mistaken(mistake, case) for case in cases]
         if not any(
-            _difference(mine, theirs, case.tolerance) for mine, theirs, case in zip(got, wrong, cases, strict=True)
+            difference(mine, theirs, case.tolerance) for mine, theirs, case in zip(got, wrong, cases, strict=True)
         ):
             return mistake.hint
     return ""
+
+
+def _mistaken(mistake: Mistake, case: Case) -> Any:
+    try:
+        return as_json(mistake.answer(*copy.deepcopy(case.args)))
+    except Exception as error:  # a mistaken formula may not work for every input: nor does the learner's, then
+        return _as_stopped(error)
+
+
+def _as_stopped(error: Exception) -> Any:
+    return {"stopped": type(error).__name__}
 
 
 def _with_hint(text: str, hint: str) -> str:
@@ -147,81 +272,95 @@ def _with_hint(text: str, hint: str) -> str:
 
 
 def _difference(got: Any, expect: Any, tolerance: float) -> str:
-    """Return in words how `got` differs from `expect` (the end of a sentence about `got`), or nothing."""
-    if got is None and expect is not None:
+    """Return in words how `got`, as JSON, differs from `expect` (the end of a sentence about it), or nothing."""
+    found = difference(got, as_json(expect), tolerance)
+    if found is None:
+        return ""
+    if not found.path:
+        return _in_words(found)
+    where = "".join(f"[{step!r}]" for step in found.path)
+    return _("at %(where)s %(wrong)s") % {"where": where, "wrong": _in_words(found)}
+
+
+def _in_words(found: Difference) -> str:
+    got, expect = found.got, found.expect
+    if got is None:
         return _("gives None. Did you forget `return`?")
-    got, expect = _plain(got), _plain(expect)
-    if isinstance(expect, list) and isinstance(got, list):
-        return _sequence_difference(got, expect, tolerance)
-    if _is_number(expect) and _is_number(got):
-        return _number_difference(got, expect, tolerance)
-    if isinstance(got, dict) and isinstance(expect, dict) and got.keys() == expect.keys():
-        return _sequence_difference(list(got.values()), [expect[key] for key in got], tolerance)
-    if type(got) is not type(expect):
-        return _("gives %(got)s; it should be %(expect)s.") % {"got": _kind(got), "expect": _kind(expect)}
-    return "" if got == expect else _instead(got, expect)
-
-
-def _sequence_difference(got: list, expect: list, tolerance: float) -> str:
-    if len(got) != len(expect):
+    if isinstance(got, list) and isinstance(expect, list):
         message = _("gives %(got)d values; it should be %(expect)d.")
         return message % {"got": len(got), "expect": len(expect)}
-    for position, (mine, theirs) in enumerate(zip(got, expect, strict=True)):
-        wrong = _difference(mine, theirs, tolerance)
-        if wrong:
-            return _("at position %(position)d %(wrong)s") % {"position": position, "wrong": wrong}
+    if _kind(got) != _kind(expect):
+        return _("gives %(got)s; it should be %(expect)s.") % {"got": _kind(got), "expect": _kind(expect)}
+    if not _is_number(got):
+        return _instead(reprlib.repr(got), reprlib.repr(expect))
+    remark = _rounded(got, expect) or _unit(got, expect)
+    return " ".join(filter(None, (_instead(*_told_apart(got, expect)), remark)))
+
+
+def _rounded(got: float, expect: float) -> str:
+    """Return a remark where the one number is the other in float32, which is too coarse here."""
+    if got == _in_float32(expect):
+        return _("That is the same number in float32, which keeps 7 digits: here Python's own numbers are needed.")
     return ""
 
 
-def _number_difference(got: float, expect: float, tolerance: float) -> str:
-    near = math.isclose(got, expect, rel_tol=tolerance, abs_tol=tolerance if expect == 0 else 0)
-    if near:
-        return ""
-    return " ".join(filter(None, (_instead(got, expect), _factor(got, expect))))
+def _in_float32(number: float) -> float:
+    try:
+        return struct.unpack("f", struct.pack("f", number))[0]
+    except OverflowError:
+        return math.inf
 
 
-def _factor(got: float, expect: float) -> str:
-    """Return a remark where one number is a whole multiple of the other: mostly a unit or a term forgotten."""
+_UNITS = (2.0, 8.0, 1000.0, 1024.0, math.pi, *(10.0**n for n in range(1, 13)))
+
+
+def _unit(got: float, expect: float) -> str:
+    """Return a remark where one number is a multiple of the other by which units differ, or a factor is forgotten."""
     if not got or not expect or not math.isfinite(got) or not math.isfinite(expect):
         return ""
-    if math.isclose(got, -expect, rel_tol=1e-6):
-        return _("Only the sign is wrong.")
     for ratio, message in (
-        (got / expect, _("That is %(n)d times too much.")),
-        (expect / got, _("The answer is %(n)d times that.")),
+        (got / expect, _("That is %(n)s times too much.")),
+        (expect / got, _("The answer is %(n)s times that.")),
     ):
-        if 1.5 < ratio < 1e7 and math.isclose(ratio, round(ratio), rel_tol=1e-9):
-            return message % {"n": round(ratio)}
+        for unit in _UNITS:
+            if math.isclose(ratio, unit, rel_tol=1e-6):
+                return message % {"n": "π" if unit == math.pi else f"{unit:,.0f}".replace(",", " ")}
     return ""
 
 
-def _instead(got: Any, expect: Any) -> str:
-    return _("gives %(got)s; it should be %(expect)s.") % {"got": _short(got), "expect": _short(expect)}
+def _instead(got: str, expect: str) -> str:
+    return _("gives %(got)s; it should be %(expect)s.") % {"got": got, "expect": expect}
 
 
-def _plain(value: Any) -> Any:
-    """Return arrays, tensors and tuples as lists, and their scalars as Python numbers, without importing torch."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+def _told_apart(got: float, expect: float) -> tuple[str, str]:
+    """Return two numbers with as many digits as it takes to see that they differ, but six at least."""
+    if isinstance(expect, int) and isinstance(got, float) and got.is_integer():
+        got = int(got)
+    for digits in range(6, 18):
+        texts = tuple(repr(one) if isinstance(one, int) else f"{one:.{digits}g}" for one in (got, expect))
+        if texts[0] != texts[1]:
+            break
+    return texts[0], texts[1]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:
-    """Return what sort of value it is, in words."""
-    if callable(value):
-        return _("a function")
+    """Return what sort of value it is, of those that `as_json` gives, in words."""
     if isinstance(value, bool):
         return _("true or false")
     if _is_number(value):
         return _("a number")
     if isinstance(value, str):
         return _("a text")
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return _("a sequence of values")
+    if isinstance(value, dict):
+        named = value.get("type", "dict") if len(value) == 1 else "dict"
+        functions = ("function", "method", "builtin_function_or_method")
+        return _("a function") if named in functions else _("a value of type %(type)s") % {"type": named}
     return _("a value of type %(type)s") % {"type": type(value).__name__}
 
 
@@ -234,9 +373,11 @@ def _name(answer: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a value as a learner would write it, cut where it is long."""
+    """Return an argument as a learner would write it, cut where it is long."""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if callable(value):
+        return _name(value)
     if hasattr(value, "shape") and len(value.shape) > 0:
         return f"{type(value).__name__}{list(value.shape)}"
-    return reprlib.repr(_plain(value) if hasattr(value, "tolist") else value)
+    return reprlib.repr(value.tolist() if hasattr(value, "tolist") else value)

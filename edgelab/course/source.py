@@ -20,6 +20,7 @@ from edgelab.errors import EdgelabError
 ROLES = ("exercise", "check", "hidden", "solution")
 GRADED = ("check", "hidden")
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
+TO_WRITE = "Exercise %s: write your code here"  # what an untouched exercise says
 
 _HEADER = re.compile(
     r"# %%(?: (?P<markdown>\[markdown\]))?(?: (?P<name>[^\s=\[\]]+))?"
@@ -239,7 +240,7 @@ def stub(source: str, name: str) -> str:
         if line.strip() == BEGIN:
             inside = True
             kept.append(f"{_indent(line)}# YOUR CODE HERE")
-            kept.append(f'{_indent(line)}raise NotImplementedError("Exercise {name}: write your code here")')
+            kept.append(f'{_indent(line)}raise NotImplementedError("{TO_WRITE % name}")')
         elif line.strip() == END:
             inside = False
         elif not inside:

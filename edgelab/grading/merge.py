@@ -4,6 +4,7 @@ Hidden cells come last, after everything whose output a learner will be shown. S
 can hold anything of a hidden cell, whatever the learner's code listens to.
 """
 
+import ast
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +17,6 @@ from edgelab.course.source import Cell, solved, stub
 from edgelab.grading.needed import needed
 from edgelab.grading.returned import Returned
 
-SEED_CELL = "edgelab-seed"
 # What nbval takes for an instruction, when it stands alone in a comment.
 _INSTRUCTION = re.compile(r"\s*#+\s*(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*")
 
@@ -44,6 +44,31 @@ def solutions(cells: Sequence[Cell]) -> dict[str, list[str]]:
     return {cell.name: [solved(cell.source)] for cell in cells if cell.role == "exercise"}
 
 
+def answer_names(cells: Sequence[Cell]) -> list[str]:
+    """Return the names that exercises ask for: the functions, classes and values that their stubs define."""
+    return [name for cell in cells if cell.role == "exercise" for name in defined(stub(cell.source, cell.name))]
+
+
+def defined(source: str) -> list[str]:
+    r"""Return the names that code defines for other cells, in order; nothing where Python cannot read it.
+
+    >>> defined("import math\nLOW = 2\ndef half(x):\n    y = x / LOW\n    return y")
+    ['LOW', 'half']
+    """
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    names: list[str] = []
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.append(statement.name)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names += [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return names
+
+
 def merge(
     cells: Sequence[Cell],
     code: Mapping[str, Sequence[str]],
@@ -59,7 +84,7 @@ def merge(
     printed, by id of the hidden cell; without it no cell is compared. Cells on which no graded one depends are there
     only in the `whole` notebook.
     """
-    nodes = [_node(SEED_CELL, f"SEED = {seed}")]
+    nodes = []
     for cell in cells:
         if cell.kind != "code" or cell.role in ("hidden", "solution"):
             continue
@@ -80,11 +105,13 @@ def merge(
     if not whole:
         graded = [node.id for node in nodes if node.metadata.edgelab.role]
         learners = [node.id for node in nodes if node.metadata.edgelab.role == "exercise"]
-        kept = needed({node.id: node.source for node in nodes}, graded, learners) | {SEED_CELL}
+        kept = needed({node.id: node.source for node in nodes}, graded, learners)
         nodes = [node for node in nodes if node.id in kept]
+    names = answer_names(cells)
     for node in nodes:
-        if node.metadata.edgelab.role == "hidden":  # its own names would take the place of the learner's
-            node.source = f"exec(compile({node.source!r}, {node.id!r}, 'exec'), dict(globals()))"
+        if node.metadata.edgelab.role == "hidden":  # neither does it see the learner's other names, nor leave its own
+            call = f"{node.source!r}, {node.id!r}, seed={seed}, answers={names!r}"
+            node.source = f"from edgelab.course import hidden as _hidden\n_hidden.run({call})"
     return nbformat.from_dict(new_notebook(cells=nodes))
 
 

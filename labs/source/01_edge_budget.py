@@ -62,7 +62,7 @@ check.weight_bytes(weight_bytes)
 from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "weight-bytes")
-hidden.show([weight_bytes(rng.randrange(1, 10**6), rng.choice((1, 2, 3, 4, 8, 16, 32))) for _ in range(40)])
+hidden.show([weight_bytes(rng.randrange(1, 10**8), rng.choice((1, 2, 3, 4, 8, 16, 32))) for _ in range(40)])
 
 # %% [markdown]
 # How large is the baseline in 32-bit floats, and how large would it be in 8-bit and in 4-bit integers?
@@ -110,17 +110,12 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "conv-macs")
 shapes = [
-    (
-        8 * rng.randrange(1, 9),
-        8 * rng.randrange(1, 9),
-        rng.choice((1, 3, 5)),
-        rng.randrange(5, 40),
-        rng.randrange(5, 40),
-    )
+    (rng.randrange(3, 99), rng.randrange(3, 99), rng.choice((1, 3, 5)), rng.randrange(5, 99), rng.randrange(5, 99))
     for _ in range(10)
 ]
 hidden.show(
-    [conv_macs(*shape) for shape in shapes], [conv_macs(*shape, groups) for shape in shapes for groups in (2, 4, 8)]
+    [conv_macs(*shape) for shape in shapes],
+    [conv_macs(8 * c_in, 8 * c_out, *rest, groups) for c_in, c_out, *rest in shapes for groups in (2, 4, 8)],
 )
 
 # %% [markdown]

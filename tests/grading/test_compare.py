@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelab.course import hidden
+from edgelab.course.comparison import as_json
 from edgelab.grading.compare import agrees
 
 
 def shown(*values, tolerance: float = 1e-9) -> str:
-    return "".join(f"\n{hidden.MARK}{json.dumps([tolerance, hidden.as_json(value)])}\n" for value in values)
+    return "".join(f"\n{hidden.MARK}{json.dumps([tolerance, as_json(value)])}\n" for value in values)
 
 
 SAME = {

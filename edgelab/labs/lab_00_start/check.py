@@ -1,9 +1,12 @@
 """The self-checks of lab 00."""
 
-import time
+import math
 from collections.abc import Callable
+from itertools import accumulate
+from statistics import fmean
 
-from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
+from edgelab.course.check import Case, Mistake, ask, check_function, check_that, check_value, exercise
+from edgelab.course.fake_clock import fake_clock
 from edgelab.i18n import _
 
 LAB = "00_start"
@@ -20,7 +23,9 @@ def percentile(answer: Callable) -> None:
             Case(([7.0], 95), 7.0),
             Case((samples, 0), 1.0),
             Case((samples, 100), 100.0),
+            Case(([0.16437, 0.30817, 0.27183, 0.51913], 62.5), 0.3036275),
         ]
+        by_n = _("Counted from 0, the last of n samples has the place n - 1: the place is (n - 1) · q / 100.")
         mistakes = [
             Mistake(lambda samples, q: _interpolate(samples, q), _("Sort the samples first.")),
             Mistake(lambda samples, q: sum(samples) / len(samples), _("That is the mean. Which place does q ask for?")),
@@ -29,60 +34,77 @@ def percentile(answer: Callable) -> None:
                 _("That is the sample just below. Add the fraction f of the way to the next one."),
             ),
             Mistake(
+                lambda samples, q: sorted(samples)[math.ceil((len(samples) - 1) * q / 100)],
+                _("That is the sample just above. Add the fraction f of the way to the one below."),
+            ),
+            Mistake(
+                lambda samples, q: sorted(samples)[round((len(samples) - 1) * q / 100)],
+                _("That is the nearest sample. Between two of them, go the fraction f of the way."),
+            ),
+            Mistake(
                 lambda samples, q: sorted(samples)[min(len(samples) - 1, int(len(samples) * q / 100))],
                 _("The place is (n - 1) · q / 100, counted from 0, and it may fall between two samples."),
+            ),
+            Mistake(lambda samples, q: _between(sorted(samples), len(samples) * q / 100), by_n),
+            Mistake(lambda samples, q: _between(sorted(samples), min(len(samples) * q / 100, len(samples) - 1)), by_n),
+            Mistake(lambda samples, q: _between(sorted(samples), (len(samples) + 1) * q / 100 - 1), by_n),
+            Mistake(
+                lambda samples, q: _interpolate(sorted(samples), 100 * q), _("q goes from 0 to 100, not from 0 to 1.")
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)
 
 
 def _interpolate(ordered, q):
-    place = (len(ordered) - 1) * q / 100
+    return _between(ordered, (len(ordered) - 1) * q / 100)
+
+
+def _between(ordered, place):
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 def stopwatch(answer: Callable) -> None:
-    """Check `stopwatch(run, warmup, repeats)` on a task that is slow when cold, and counts how often it is called."""
+    """Check `stopwatch(run, warmup, repeats)` on a task that is slow when cold, by a clock that is set from here."""
     with exercise(LAB, "stopwatch"):
-        calls: list[None] = []
+        seconds = [0.030, 0.030, 0.025, 0.0020173, 0.005, 0.003, 0.0025, 0.002, 0.004, 0.0035, 0.002]
+        calls = 0
+        with fake_clock(answer) as clock:
 
-        def run() -> None:
-            calls.append(None)
-            time.sleep(0.03 if len(calls) <= 3 else 0.002)
+            def run() -> None:
+                nonlocal calls
+                clock.now += seconds[min(calls, 10)]
+                calls += 1
 
-        times = answer(run, 3, 8)
-        if times is None:
-            check_that(False, _("your function gives None. Did you forget `return`?"))
-        times = list(times)
+            call = "stopwatch(run, 3, 8)"
+            times = ask(answer, run, 3, 8, call=call)
         check_that(
-            len(times) == 8,
-            _("8 repeats should give 8 times; yours gives %(n)d. The warm-up is not counted.") % {"n": len(times)},
+            not clock.others,
+            _(
+                "your stopwatch reads time.%(clock)s. Take time.perf_counter: it is the finest "
+                "clock, it counts waiting as well, and nobody sets it while it runs."
+            )
+            % {"clock": ", time.".join(sorted(clock.others))},
         )
-        check_that(
-            len(calls) == 11,
-            _("`run` should be called 3 + 8 = 11 times; it was called %(n)d times.") % {"n": len(calls)},
-        )
-        fastest = min(times)
-        check_that(
-            fastest >= 1.9,
-            _("a call that takes 2 ms was timed as %(t).3g. perf_counter gives seconds: 1 s is 1000 ms.")
-            % {"t": fastest},
-        )
-        check_that(
-            fastest < 100,
-            _("a call that takes 2 ms was timed as %(t).3g. Are these really milliseconds, of one call each?")
-            % {"t": fastest},
-        )
-        check_that(
-            min(times[:3]) < 30,
-            _("the first times include the slow start. Make the warm-up calls before you start to count."),
-        )
-        check_that(
-            times != sorted(times) or times[-1] < 8 * fastest * 0.9,
-            _("your times grow from call to call: start the clock again before each call."),
-        )
+        every = [1000 * second for second in seconds]
+        right = every[3:]
+        mistakes = [
+            (seconds[3:], _("perf_counter gives seconds: 1 s is 1000 ms.")),
+            ([1000 * time for time in right], _("Those are microseconds: 1 s is 1000 ms.")),
+            (every, _("The warm-up is not counted: only the 8 repeats are.")),
+            (every[:8], _("The first times include the slow start. Make the warm-up calls before you start to count.")),
+            (
+                list(accumulate(right)),
+                _("Your times grow from call to call: start the clock again before each call."),
+            ),
+            ([fmean(right)] * 8, _("That is their mean, 8 times. Time each call by itself.")),
+            (fmean(right), _("That is the mean. Return the time of each call: later we look at how they spread.")),
+            (sum(right), _("That is all of them together. Time each call by itself.")),
+            (sorted(right), _("Leave the times in the order of the calls.")),
+        ]
+        check_value(call, times, right, mistakes=mistakes)
+        check_that(calls == 11, _("`run` should be called 3 + 8 = 11 times; it was called %(n)d times.") % {"n": calls})
 
 
 def verdict(answer: Callable) -> None:
@@ -96,11 +118,19 @@ def verdict(answer: Callable) -> None:
             Case((0.6, 0.98, 1.03), "inconclusive"),
             Case((0.99, 1.01, 1.03), "inconclusive"),
             Case((1.04, 1.2, 1.1), "inconclusive"),
+            Case((0.5, 0.6, 1.5), "slower"),
+            Case((1.6, 2.5, 1.5), "faster"),
         ]
         mistakes = [
             Mistake(
                 lambda low, high, margin: "faster" if low > 1 else "slower" if high < 1 else "inconclusive",
                 _("You compare with 1. Within the margin the clock cannot be trusted."),
+            ),
+            Mistake(
+                lambda low, high, margin: (
+                    "faster" if low > margin else "slower" if high < 2 - margin else "inconclusive"
+                ),
+                _("Below 1 the bound is 1 / margin: a ratio of 1.5, seen from the other side, is one of 1 / 1.5."),
             ),
             Mistake(
                 lambda low, high, margin: (

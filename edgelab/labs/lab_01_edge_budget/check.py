@@ -17,6 +17,7 @@ def weight_bytes(answer: Callable) -> None:
             Case((1001, 4), 501),
             Case((3, 1), 1),
             Case((1_229_136, 32), 4_916_544),
+            Case((50_000_001, 16), 100_000_002),
         ]
         mistakes = [
             Mistake(lambda params, bits: params * bits, _("That is in bits. A byte has 8 of them.")),
@@ -24,6 +25,14 @@ def weight_bytes(answer: Callable) -> None:
             Mistake(
                 lambda params, bits: params * bits / 8,
                 _("A file has a whole number of bytes: round up, for instance with math.ceil."),
+            ),
+            Mistake(
+                lambda params, bits: params * bits // 8 + 1,
+                _("You always add a byte. Round up only where bits are left over, as math.ceil does."),
+            ),
+            Mistake(
+                lambda params, bits: params * (bits // 8),
+                _("Fewer than 8 bits come to no bytes at all that way. Multiply first, and divide by 8 then."),
             ),
             Mistake(
                 lambda params, bits: params * -(-bits // 8),
@@ -41,6 +50,7 @@ def conv_macs(answer: Callable) -> None:
             Case((64, 128, 1, 16, 16), 2_097_152),
             Case((32, 32, 3, 14, 28, 32), 112_896),
             Case((8, 16, 5, 10, 10, 2), 160_000),
+            Case((27, 21, 3, 85, 77), 33_399_135),
         ]
         mistakes = [
             Mistake(
@@ -50,6 +60,27 @@ def conv_macs(answer: Callable) -> None:
             Mistake(
                 lambda c_in, c_out, kernel, height, width, groups=1: c_out * height * width * c_in * kernel**2,
                 _("With groups, an output looks at c_in / groups channels only."),
+            ),
+            Mistake(
+                lambda c_in, c_out, kernel, height, width, groups=1: (
+                    c_out // groups * (c_in // groups) * height * width * kernel**2
+                ),
+                _("You divide by the groups twice. Each of the c_out outputs looks at c_in / groups channels."),
+            ),
+            Mistake(
+                lambda c_in, c_out, kernel, height, width, groups=1: (
+                    c_out * height * width * ((c_in // groups) * kernel**2 + 1)
+                ),
+                _("You count the bias. It is added, and not multiplied: no MAC."),
+            ),
+            *(
+                Mistake(
+                    lambda c_in, c_out, kernel, height, width, groups=1, side=side: (
+                        c_out * side(height, width) ** 2 * (c_in // groups) * kernel**2
+                    ),
+                    _("The output need not be square: it has height × width positions."),
+                )
+                for side in (min, max, lambda height, width: height, lambda height, width: width)
             ),
             Mistake(
                 lambda c_in, c_out, kernel, height, width, groups=1: (
@@ -69,9 +100,9 @@ def inference_energy(answer: Callable) -> None:
     """Check `inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte)`."""
     with exercise(LAB, "inference-energy"):
         cases = [
-            Case((1_000_000, 0, 4.6, 162.5), 4.6e-6, 1e-6),
-            Case((0, 1_000_000, 4.6, 162.5), 1.625e-4, 1e-6),
-            Case((2_000_000, 500_000, 0.3, 162.5), 8.185e-5, 1e-6),
+            Case((1_000_000, 0, 4.6, 162.5), 4.6e-6),
+            Case((0, 1_000_000, 4.6, 162.5), 1.625e-4),
+            Case((2_000_000, 500_000, 0.3, 162.5), 8.185e-5),
         ]
         mistakes = [
             Mistake(
@@ -82,6 +113,15 @@ def inference_energy(answer: Callable) -> None:
                 lambda macs, moved, mac, byte: (macs * mac + moved * byte) * 1e-9,
                 _("That takes pJ for nanojoules. A picojoule is 1e-12 J."),
             ),
+            Mistake(
+                lambda macs, moved, mac, byte: (macs * mac + moved * byte) * 1e-6,
+                _("That is in microjoules. Return joules: a picojoule is 1e-12 J."),
+            ),
+            Mistake(
+                lambda macs, moved, mac, byte: (macs * mac + moved * byte) / 1e-12,
+                _("That divides by 1e-12. A picojoule is a small part of a joule: multiply."),
+            ),
+            Mistake(lambda macs, moved, mac, byte: moved * byte * 1e-12, _("Computing costs energy as well.")),
             Mistake(lambda macs, moved, mac, byte: macs * mac * 1e-12, _("Moving the bytes costs energy as well.")),
             Mistake(
                 lambda macs, moved, mac, byte: (macs * mac + 8 * moved * byte) * 1e-12,
@@ -95,10 +135,10 @@ def edge_or_cloud(answer: Callable) -> None:
     """Check `edge_or_cloud(compute_joules, image_bytes, joules_per_bit)`."""
     with exercise(LAB, "edge-or-cloud"):
         cases = [
-            Case((1e-3, 3000, 1e-7), ("edge", 1e-3), 1e-6),
-            Case((1e-3, 3000, 1e-8), ("cloud", 2.4e-4), 1e-6),
-            Case((0.02, 30_000, 1e-7), ("edge", 0.02), 1e-6),
-            Case((0.03, 30_000, 1e-7), ("cloud", 0.024), 1e-6),
+            Case((1e-3, 3000, 1e-7), ("edge", 1e-3)),
+            Case((1e-3, 3000, 1e-8), ("cloud", 2.4e-4)),
+            Case((0.02, 30_000, 1e-7), ("edge", 0.02)),
+            Case((0.03, 30_000, 1e-7), ("cloud", 0.024)),
         ]
         mistakes = [
             Mistake(

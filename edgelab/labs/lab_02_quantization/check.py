@@ -1,12 +1,13 @@
-"""The self-checks of lab 02.
-
-The lab hands in `torch.tensor`, with which the cases become tensors: the course's machinery does without torch.
-"""
+"""The self-checks of lab 02."""
 
 import math
 from collections.abc import Callable
 
-from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
+import torch
+from torch import tensor
+
+from edgelab.course.check import Case, Mistake, ask, check_function, check_that, exercise
+from edgelab.course.comparison import is_whole
 from edgelab.i18n import _
 
 LAB = "02_quantization"
@@ -16,18 +17,18 @@ def choose_qparams(answer: Callable) -> None:
     """Check `choose_qparams(min_val, max_val, bits)`."""
     with exercise(LAB, "choose-qparams"):
         cases = [
-            Case((-1.0, 3.0, 4), (4 / 15, 4), 1e-6),
-            Case((-1.0, 3.0, 8), (4 / 255, 64), 1e-6),
-            Case((-2.5, 12.5, 4), (1.0, 2), 1e-6),
-            Case((2.0, 6.0, 8), (6 / 255, 0), 1e-6),
-            Case((-6.0, -2.0, 8), (6 / 255, 255), 1e-6),
+            Case((-1.0, 3.0, 4), (4 / 15, 4)),
+            Case((-1.0, 3.0, 8), (4 / 255, 64)),
+            Case((-2.5, 12.5, 4), (1.0, 2)),
+            Case((2.0, 6.0, 8), (6 / 255, 0)),
+            Case((-6.0, -2.0, 8), (6 / 255, 255)),
         ]
 
-        def wrong(extend=True, codes_less=1, rounding=round, sign=-1, swap=False):
+        def wrong(extend=True, codes_less=1, rounding=round, sign=-1, swap=False, signed=False):
             def answer(low, high, bits):
                 low, high = (min(low, 0), max(high, 0)) if extend else (low, high)
                 scale = (high - low) / (2**bits - codes_less)
-                zero_point = rounding(sign * low / scale)
+                zero_point = rounding(sign * low / scale) - signed * 2 ** (bits - 1)
                 return (zero_point, scale) if swap else (scale, zero_point)
 
             return answer
@@ -53,15 +54,24 @@ def choose_qparams(answer: Callable) -> None:
                 wrong(rounding=lambda value: value),
                 _("The zero point is a code, a whole number: round it, or 0 has no code of its own."),
             ),
+            Mistake(
+                wrong(signed=True),
+                _("That is for signed codes, from -2^(b-1) on. Here codes are unsigned, and the lowest is 0."),
+            ),
             Mistake(wrong(swap=True), _("Return the scale first, then the zero point.")),
             Mistake(symmetric, _("That is a symmetric grid. Here the range may lie to one side of 0.")),
         ]
         check_function(answer, cases, mistakes=mistakes)
         check_function(answer, [Case((0.0, 0.0, 8), (1.0, 0))])
+        _scale, zero_point = ask(answer, -1.0, 3.0, 8)
+        check_that(
+            is_whole(zero_point),
+            _("the numbers are right, but the zero point is a float. It is a code: return an int."),
+        )
 
 
-def quantize(answer: Callable, tensor: Callable) -> None:
-    """Check `quantize(x, scale, zero_point, bits)`; `tensor` makes a tensor from a list."""
+def quantize(answer: Callable) -> None:
+    """Check `quantize(x, scale, zero_point, bits)`."""
     with exercise(LAB, "quantize"):
         cases = [
             Case((tensor([-0.5, 0.0, 0.3, 1.0]), 0.25, 3, 4), [1, 3, 4, 7]),
@@ -73,6 +83,15 @@ def quantize(answer: Callable, tensor: Callable) -> None:
             Mistake(
                 lambda x, scale, zero, bits: (x / scale).round() + zero,
                 _("Codes below 0 and above 2^b - 1 do not exist: saturate, for instance with clamp."),
+            ),
+            *(
+                Mistake(
+                    lambda x, scale, zero, bits, finish=finish: finish(
+                        ((x / scale).round() + zero).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+                    ),
+                    _("You saturate as signed codes do. Here they are unsigned: from 0 to 2^b - 1."),
+                )
+                for finish in (lambda codes: codes, lambda codes: codes.int().byte())
             ),
             Mistake(
                 lambda x, scale, zero, bits: ((x / scale).round() + zero).int().byte(),
@@ -95,6 +114,18 @@ def quantize(answer: Callable, tensor: Callable) -> None:
                 _("Round before you add the zero point: with an odd one, ties go to the other neighbour."),
             ),
             Mistake(
+                lambda x, scale, zero, bits: (x / scale + zero).clamp(0, 2**bits - 1),
+                _("Nothing is rounded. A code is a whole number: the nearest, with ties to even, as torch.round does."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: (x / scale + zero).clamp(0, 2**bits - 1).byte(),
+                _("Becoming uint8, a number loses its fraction. Round it first, as torch.round does."),
+            ),
+            Mistake(
+                lambda x, scale, zero, bits: (x.clamp(0, 2**bits - 1) / scale).round() + zero,
+                _("You clip the real numbers. It is the codes that end at 0 and 2^b - 1: clamp at the end."),
+            ),
+            Mistake(
                 lambda x, scale, zero, bits: ((x / scale).trunc() + zero).clamp(0, 2**bits - 1),
                 _("You cut the fraction off. Round to the nearest, ties to even, as torch.round does."),
             ),
@@ -111,25 +142,33 @@ def quantize(answer: Callable, tensor: Callable) -> None:
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)
-        codes = answer(tensor([0.0, 1.0]), 0.25, 3, 4)
-        check_that(
-            str(getattr(codes, "dtype", "")) == "torch.uint8",
-            _("The numbers are right. Now return them as whole numbers of 8 bits: .to(torch.uint8)."),
-        )
+        _must_be_uint8(ask(answer, tensor([0.0, 1.0]), 0.25, 3, 4))
 
 
-def dequantize(answer: Callable, tensor: Callable) -> None:
-    """Check `dequantize(q, scale, zero_point)`; `tensor` makes a tensor from a list."""
+def _must_be_uint8(codes: object) -> None:
+    check_that(
+        getattr(codes, "dtype", None) == torch.uint8,
+        _("The numbers are right. Now return them as whole numbers of 8 bits: .to(torch.uint8)."),
+    )
+
+
+def dequantize(answer: Callable) -> None:
+    """Check `dequantize(q, scale, zero_point)`."""
     with exercise(LAB, "dequantize"):
         cases = [
-            Case((tensor([3, 4, 15]).byte(), 0.25, 3), [0.0, 0.25, 3.0], 1e-6),
-            Case((tensor([0, 2, 3]).byte(), 0.25, 3), [-0.75, -0.25, 0.0], 1e-6),
-            Case((tensor([[0, 128], [129, 255]]).byte(), 0.5, 128), [[-64.0, 0.0], [0.5, 63.5]], 1e-6),
+            Case((tensor([3, 4, 15]).byte(), 0.25, 3), [0.0, 0.25, 3.0]),
+            Case((tensor([0, 2, 3]).byte(), 0.25, 3), [-0.75, -0.25, 0.0]),
+            Case((tensor([[0, 128], [129, 255]]).byte(), 0.5, 128), [[-64.0, 0.0], [0.5, 63.5]]),
+            Case((tensor([0, 100, 130, 255]).byte(), 0.0123, 100), [-1.23, 0.0, 0.369, 1.9065]),
         ]
         mistakes = [
             Mistake(
                 lambda q, scale, zero: (q - zero) * scale,
                 _("The codes are uint8, where 2 - 3 is 255. Convert them first, for instance with q.int()."),
+            ),
+            Mistake(
+                lambda q, scale, zero: (q.char() - zero) * scale,
+                _("int8 ends at 127, and the codes go up to 255: from 128 on they become negative. Take q.int()."),
             ),
             Mistake(lambda q, scale, zero: q * scale, _("Where is the zero point?")),
             Mistake(
@@ -144,8 +183,8 @@ def dequantize(answer: Callable, tensor: Callable) -> None:
         check_function(answer, cases, mistakes=mistakes)
 
 
-def integer_linear(answer: Callable, tensor: Callable) -> None:
-    """Check `integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y)`; `tensor` makes a tensor from a list."""
+def integer_linear(answer: Callable) -> None:
+    """Check `integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y)`."""
     with exercise(LAB, "integer-linear"):
         q_x = tensor([[10, 20, 30], [0, 255, 7]]).byte()
         q_weight = tensor([[1, -2, 3], [127, -127, 1]]).char()
@@ -154,6 +193,17 @@ def integer_linear(answer: Callable, tensor: Callable) -> None:
             Case((q_x, 10, q_weight, q_bias, 0.5, 101), [[123, 0], [0, 0]]),
             Case((q_x, 0, q_weight, tensor([5, 60_000]).int(), 0.01, 7), [[8, 255], [2, 255]]),
             Case((q_x, 128, q_weight, tensor([0, 30_000]).int(), 0.002, 64), [[64, 121], [63, 59]]),
+            Case(
+                (
+                    tensor([[255, 255, 255, 255]]).byte(),
+                    3,
+                    tensor([[127, 127, 127, 90]]).char(),
+                    -tensor([100_000]).int(),
+                    0.01,
+                    9,
+                ),
+                [[196]],
+            ),
         ]
 
         def wrong(centre=True, bias=1, finish=None):
@@ -166,6 +216,18 @@ def integer_linear(answer: Callable, tensor: Callable) -> None:
 
         mistakes = [
             Mistake(wrong(centre=False), _("Take the zero point z_x away from the input codes before you multiply.")),
+            Mistake(
+                lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
+                    (((q_x.int() - z_x) @ q_weight.int() + q_bias) * multiplier).round() + z_y
+                ).clamp(0, 255),
+                _("q_weight is (O, I): transpose it, so that its inputs meet those of q_x."),
+            ),
+            Mistake(
+                lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
+                    (((q_x.short() - z_x) @ q_weight.short().T + q_bias) * multiplier).round() + z_y
+                ).clamp(0, 255),
+                _("int16 ends at 32,767, and one product may have 32,385 already. Add up in int32."),
+            ),
             Mistake(wrong(bias=0), _("The bias is missing: it is added to the accumulator.")),
             Mistake(
                 lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
@@ -199,8 +261,17 @@ def integer_linear(answer: Callable, tensor: Callable) -> None:
                 _("Round before you add the zero point: with an odd one, ties go to the other neighbour."),
             ),
             Mistake(
+                wrong(finish=lambda real, z_y: (real + z_y).clamp(0, 255)),
+                _("Nothing is rounded. A code is a whole number: the nearest, with ties to even, as torch.round does."),
+            ),
+            Mistake(
+                wrong(finish=lambda real, z_y: (real + z_y).clamp(0, 255).byte()),
+                _("Becoming uint8, a number loses its fraction. Round it first, as torch.round does."),
+            ),
+            Mistake(
                 wrong(finish=lambda real, z_y: (real.trunc() + z_y).clamp(0, 255)),
                 _("You cut the fraction off. Round to the nearest, ties to even, as torch.round does."),
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)
+        _must_be_uint8(ask(answer, *cases[0].args))

@@ -1,26 +1,46 @@
 """The self-checks of lab 03."""
 
 from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
 from statistics import fmean
 
-from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
+from torch import Tensor, nn, tensor
+
+from edgelab.course.check import Case, Mistake, ask, check_function, check_that, exercise
+from edgelab.data import Dataset
 from edgelab.i18n import _
+from edgelab.labs.lab_03_ptq import files
 
 LAB = "03_ptq"
 
 
-def fold(answer: Callable, tensor: Callable) -> None:
-    """Check `fold(weight, bias, mean, var, gamma, beta, eps)`; `tensor` makes tensors of lists."""
+def fold(answer: Callable) -> None:
+    """Check `fold(weight, bias, mean, var, gamma, beta, eps)`."""
     with exercise(LAB, "fold"):
         weight = tensor([[[[1.0, 2.0]], [[-1.0, 0.5]]], [[[3.0, -1.0]], [[2.0, 4.0]]]])  # (2, 2, 1, 2)
         norm = (tensor([2.0, 3.0]), tensor([0.16, 0.91]), tensor([1.0, 3.0]), tensor([0.5, -1.0]), 0.09)
-        inputs = [(weight, tensor(bias), *norm) for bias in ([0.0, 0.0], [1.0, -2.0])]
+        inputs = [
+            (scale * weight, tensor(bias), *norm) for scale, bias in ((1.0, [0.0, 0.0]), (0.3337, [1.0, -2.1237]))
+        ]
         mistakes = [
             Mistake(
                 lambda weight, bias, mean, var, gamma, beta, eps: _folded(
                     weight, bias, mean, gamma / (var + eps), beta
                 ),
                 _("Batch norm divides by the standard deviation: take the square root of var + eps."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: _folded(
+                    weight, bias, mean, gamma / (var**0.5 + eps), beta
+                ),
+                _("eps is added to the variance, and the root is taken then: sqrt(var + eps)."),
+            ),
+            Mistake(
+                lambda weight, bias, mean, var, gamma, beta, eps: _folded(
+                    weight, bias, mean, gamma / (var + eps) ** 0.5, beta
+                )[::-1],
+                _("Return the weight first, then the bias."),
             ),
             Mistake(
                 lambda weight, bias, mean, var, gamma, beta, eps: _folded(weight, bias, mean, gamma / var**0.5, beta),
@@ -71,7 +91,7 @@ def fold(answer: Callable, tensor: Callable) -> None:
         cases = []
         for given in inputs:
             weight, bias, mean, var, gamma, beta, eps = given
-            cases.append(Case(given, _folded(weight, bias, mean, gamma / (var + eps) ** 0.5, beta), 1e-5))
+            cases.append(Case(given, _folded(weight, bias, mean, gamma / (var + eps) ** 0.5, beta)))
         check_function(answer, cases, mistakes=mistakes)
 
 
@@ -83,12 +103,12 @@ def _per_channel(factor):
     return factor.reshape(-1, 1, 1, 1)
 
 
-def minmax_range(answer: Callable, tensor: Callable) -> None:
-    """Check `minmax_range(batches)`, the first half of the exercise on observers; `tensor` makes tensors of lists."""
+def minmax_range(answer: Callable) -> None:
+    """Check `minmax_range(batches)`, the first half of the exercise on observers."""
     with exercise(LAB, "minmax-range"):
         cases = [
-            Case(([tensor([[0.5, -2.0], [1.0, 3.0]]), tensor([[7.0, 0.0]]), tensor([1.0])],), (-2.0, 7.0), 1e-6),
-            Case(([tensor([1.5, 4.0]), tensor([2.0, 3.0, 2.5])],), (1.5, 4.0), 1e-6),
+            Case(([tensor([[0.5, -2.0137], [1.0, 3.0]]), tensor([[7.0211, 0.0]]), tensor([1.0])],), (-2.0137, 7.0211)),
+            Case(([tensor([1.5, 4.0]), tensor([2.0, 3.0, 2.5])],), (1.5, 4.0)),
         ]
         mistakes = [
             Mistake(
@@ -106,6 +126,27 @@ def minmax_range(answer: Callable, tensor: Callable) -> None:
                 ),
                 _("That averages the extremes of the batches: a moving average does so. Min-max forgets nothing."),
             ),
+            *(
+                Mistake(
+                    lambda batches, keep=keep: tuple(
+                        reduce(
+                            lambda so_far, new: keep * so_far + (1 - keep) * new,
+                            [end(_values([batch])) for batch in batches],
+                        )
+                        for end in (min, max)
+                    ),
+                    _("That is a moving average, which forgets. Min-max keeps the smallest and the largest of all."),
+                )
+                for keep in (0.5, 0.9, 0.99, 0.1, 0.01)
+            ),
+            Mistake(
+                lambda batches: (min(map(abs, _values(batches))), max(map(abs, _values(batches)))),
+                _("You take absolute values. The signs count: the smallest value may be negative."),
+            ),
+            Mistake(
+                lambda batches: (max(_values(batches)), min(_values(batches))),
+                _("Return the smallest value first, then the largest."),
+            ),
             Mistake(
                 lambda batches: (-max(map(abs, _values(batches))), max(map(abs, _values(batches)))),
                 _("That makes the range symmetric. Activations may start anywhere: return the real minimum."),
@@ -118,15 +159,15 @@ def minmax_range(answer: Callable, tensor: Callable) -> None:
         check_function(answer, cases, mistakes=mistakes)
 
 
-def percentile_range(answer: Callable, tensor: Callable) -> None:
-    """Check `percentile_range(batches, percent)`, the second half of the exercise; `tensor` makes tensors of lists."""
+def percentile_range(answer: Callable) -> None:
+    """Check `percentile_range(batches, percent)`, the second half of the exercise."""
     with exercise(LAB, "percentile-range"):
-        even = [tensor([float(n) for n in range(61)]), tensor([[float(n)] for n in range(61, 101)])]
+        even = [tensor([1.0137 * n for n in range(61)]), tensor([[1.0137 * n] for n in range(61, 101)])]
         skewed = [tensor([float(n * n) for n in range(-2, 9)]), tensor([-float(n) for n in range(1, 11)])]
         cases = [
-            Case((even, 90.0), (5.0, 95.0), 1e-5),
-            Case((even, 99.0), (0.5, 99.5), 1e-5),
-            Case((skewed, 80.0), _cut(_values(skewed), 0.1, 0.9), 1e-5),
+            Case((even, 90.0), (5 * 1.0137, 95 * 1.0137)),
+            Case((even, 99.0), (0.5 * 1.0137, 99.5 * 1.0137)),
+            Case((skewed, 80.0), _cut(_values(skewed), 0.1, 0.9)),
         ]
         mistakes = [
             Mistake(
@@ -143,6 +184,14 @@ def percentile_range(answer: Callable, tensor: Callable) -> None:
                     for ends in zip(*(_cut(_values([batch]), *_tails(percent)) for batch in batches), strict=True)
                 ),
                 _("That averages a percentile of each batch. Take the percentile of all values together."),
+            ),
+            Mistake(
+                lambda batches, percent: _cut([abs(value) for value in _values(batches)], *_tails(percent)),
+                _("You take absolute values. The signs count: cut the values as they are, at both ends."),
+            ),
+            Mistake(
+                lambda batches, percent: _symmetric(_cut([abs(value) for value in _values(batches)], 0, percent / 100)),
+                _("That makes the range symmetric. Cut each end by itself: the values need not lie around 0."),
             ),
             Mistake(
                 lambda batches, percent: (min(_values(batches)), max(_values(batches))),
@@ -162,6 +211,10 @@ def _tails(percent):
     return outside, 1 - outside
 
 
+def _symmetric(ends):
+    return -ends[1], ends[1]
+
+
 def _cut(values, low, high):
     """Return the quantiles `low` and `high` of `values`, by linear interpolation."""
     ordered, ends = sorted(values), []
@@ -172,13 +225,22 @@ def _cut(values, low, high):
     return tuple(ends)
 
 
-def quantize_model(found):
-    """Check `quantize_model(model, images, path)` by what `files.examine` found in its file."""
+def quantize_model(answer: Callable, model: nn.Module, images: Tensor, dataset: Dataset) -> None:
+    """Check `quantize_model(model, images, path)` by what it returns, and by what is in its file."""
     with exercise(LAB, "quantize-model"):
+        path = Path("models", "exercise-int8.onnx")
+        path.unlink(missing_ok=True)
+        returned = ask(answer, model, images, path, call="quantize_model(model, images, path)")
         check_that(
-            found.exists,
+            path.exists(),
             _("there is no file at `path`. The last step is to_onnx(model, example, path). Was it called?"),
         )
+        check_that(
+            returned is not None,
+            _("the file is there, but your function gives None, and not its path. Did you forget `return`?"),
+        )
+        check_that(str(returned) == str(path), _("return the path of the file; to_onnx returns it as well."))
+        found = files.examine(path, model, dataset)
         check_that(
             found.int8_share > 0.99,
             _(
@@ -204,14 +266,16 @@ def quantize_model(found):
         )
 
 
-def channel_spread(answer: Callable, tensor: Callable) -> None:
-    """Check `channel_spread(weight)`; `tensor` makes tensors of lists."""
+def channel_spread(answer: Callable) -> None:
+    """Check `channel_spread(weight)`."""
     with exercise(LAB, "channel-spread"):
         one, two = (
             [[[[1.0, -2.0]]], [[[0.5, 0.25]]], [[[3.0, -8.0]]]],  # (3, 1, 1, 2): ranges 2, 0.5, 8
             [[[[n]], [[-n / 2]]] for n in (1.0, 3.0, 2.0, 10.0, 5.0)],  # (5, 2, 1, 1): ranges 1, 3, 2, 10, 5
         )
-        cases = [Case((tensor(one),), 4.0, 1e-6), Case((tensor(two),), 10 / 3, 1e-6)]
+        three = [[[[n, -n / 4, n / 8]]] for n in (1.0, 4.0, 2.0)]  # (3, 1, 1, 3)
+        three[2] = [[[2.0, 1.5, -1.5]]]
+        cases = [Case((tensor(one),), 4.0), Case((tensor(two),), 10 / 3), Case((tensor(three),), 2.0)]
         mistakes = [
             Mistake(
                 lambda weight: _spread([max(_values([channel])) for channel in weight]),
@@ -238,6 +302,17 @@ def channel_spread(answer: Callable, tensor: Callable) -> None:
                 _("That is upside down: divide the largest range by the median."),
             ),
             Mistake(
+                lambda weight: _spread([fmean(map(abs, _values([channel]))) for channel in weight]),
+                _("That takes a channel's mean absolute weight. Its range is the largest one."),
+            ),
+            *(
+                Mistake(
+                    lambda weight, divisor=divisor: _spread([_deviation(_values([c]), divisor) for c in weight]),
+                    _("That takes a channel's standard deviation. Its range is the largest absolute weight."),
+                )
+                for divisor in (0, 1)
+            ),
+            Mistake(
                 lambda weight: (
                     max(map(abs, _values([weight]))) / sorted(map(abs, _values([weight])))[weight.numel() // 2]
                 ),
@@ -245,6 +320,11 @@ def channel_spread(answer: Callable, tensor: Callable) -> None:
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)
+
+
+def _deviation(values, less):
+    mean = fmean(values)
+    return (sum((value - mean) ** 2 for value in values) / max(1, len(values) - less)) ** 0.5
 
 
 def _spread(ranges):

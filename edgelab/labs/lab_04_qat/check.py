@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 
-from edgelab.course.check import Case, Mistake, check_function, check_that, exercise
+from edgelab.course.check import Case, Mistake, check_function, check_that, exercise, guarded, must_take
 from edgelab.i18n import _
+from edgelab.labs.lab_04_qat.training import Study, probe
 
 LAB = "04_qat"
 
 
-def round_ste(values: Callable, gradients: Callable) -> None:
-    """Check `round_ste(x)` by its `values(points)` and its `gradients(points, incoming)`, on plain lists."""
+def round_ste(answer: Callable) -> None:
+    """Check `round_ste(x)` by its values and its gradients, on plain lists."""
     with exercise(LAB, "round-ste"):
+        values, gradients = probe(answer)
         points, incoming = [-1.6, -0.5, 0.2, 0.5, 1.5, 2.7], [1.0, 2.0, -3.0, 0.5, 4.0, -1.0]
         mistakes = [
             Mistake(
@@ -23,7 +25,7 @@ def round_ste(values: Callable, gradients: Callable) -> None:
                 _("The bracket is the wrong way round: round(x) - x."),
             ),
         ]
-        check_function(values, [Case((points,), [-2.0, 0.0, 0.0, 0.0, 2.0, 3.0], 1e-6)], mistakes=mistakes)
+        check_function(values, [Case((points,), [-2.0, 0.0, 0.0, 0.0, 2.0, 3.0])], mistakes=mistakes)
         mistakes = [
             Mistake(
                 lambda points, incoming: [0.0] * len(points),
@@ -42,16 +44,17 @@ def round_ste(values: Callable, gradients: Callable) -> None:
                 _("Do not multiply by what was rounded: y = x has slope 1."),
             ),
         ]
-        check_function(gradients, [Case((points, incoming), incoming, 1e-6)], mistakes=mistakes)
+        check_function(gradients, [Case((points, incoming), incoming)], mistakes=mistakes)
 
 
-def fake_quantize(values: Callable, gradients: Callable) -> None:
+def fake_quantize(answer: Callable) -> None:
     """Check `fake_quantize(x, scale, qmin, qmax)` by its values and its gradients, on plain lists."""
     with exercise(LAB, "fake-quantize"):
+        values, gradients = probe(answer)
         weights, pixels = [-2.3, -0.9, -0.3, 0.1, 0.6, 2.0], [-0.31, 0.04, 0.77, 1.43, 1.9]
         cases = [
-            Case((weights, 0.5, -3, 3), [-1.5, -1.0, -0.5, 0.0, 0.5, 1.5], 1e-6),
-            Case((pixels, 0.1, 0, 15), [0.0, 0.0, 0.8, 1.4, 1.5], 1e-6),
+            Case((weights, 0.5, -3, 3), [-1.5, -1.0, -0.5, 0.0, 0.5, 1.5]),
+            Case((pixels, 0.1, 0, 15), [0.0, 0.0, 0.8, 1.4, 1.5]),
         ]
         mistakes = [
             Mistake(
@@ -78,8 +81,8 @@ def fake_quantize(values: Callable, gradients: Callable) -> None:
         check_function(values, cases, mistakes=mistakes)
         first, second = [1.0, 2.0, -3.0, 0.5, 4.0, -1.0], [1.0, 2.0, -3.0, 0.5, 4.0]
         cases = [
-            Case((weights, first, 0.5, -3, 3), [0.0, 2.0, -3.0, 0.5, 4.0, 0.0], 1e-6),
-            Case((pixels, second, 0.1, 0, 15), [0.0, 2.0, -3.0, 0.5, 0.0], 1e-6),
+            Case((weights, first, 0.5, -3, 3), [0.0, 2.0, -3.0, 0.5, 4.0, 0.0]),
+            Case((pixels, second, 0.1, 0, 15), [0.0, 2.0, -3.0, 0.5, 0.0]),
         ]
         mistakes = [
             Mistake(
@@ -100,9 +103,11 @@ def fake_quantize(values: Callable, gradients: Callable) -> None:
         check_function(gradients, cases, mistakes=mistakes)
 
 
-def train_quantized(outcome):
-    """Check what `train_quantized(model, lessons, bits)` made: a `training.Outcome`."""
+def train_quantized(answer: Callable, study: Study) -> None:
+    """Check `train_quantized(model, lessons, bits)` by a training with 4 bits, and a short one with 2."""
     with exercise(LAB, "train-quantized"):
+        must_take(answer, study.model, study.lessons, 4)
+        outcome = guarded("train_quantized(model, lessons, 4)", study.outcome, answer, bits=4)
         check_that(outcome.returned is not None, _("your function gives None. Did you forget `return`?"))
         check_that(
             hasattr(outcome.returned, "parameters"),
@@ -122,6 +127,12 @@ def train_quantized(outcome):
             outcome.codes >= 2 ** (outcome.bits - 1),
             _("no channel has more than %(codes)d different weights; %(bits)d bits allow %(allowed)d. Use `bits`.")
             % facts,
+        )
+        codes = guarded("train_quantized(model, lessons[:512], 2)", study.codes, answer, bits=2, lessons=512)
+        check_that(
+            2 <= codes <= 3,
+            _("asked for 2 bits, it gives a channel with %(codes)d different weights; 3 are allowed. Use `bits`.")
+            % {"codes": codes},
         )
         percent = {
             "trained": 100 * outcome.trained,

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgelab import data
+from edgelab.course.check import ask, guarded
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
@@ -48,15 +49,15 @@ def probe(function: Callable) -> tuple[Callable, Callable]:
     name = getattr(function, "__name__", "function")
 
     def values(points: list[float], *options: float) -> object:
-        out = function(torch.tensor(points), *options)
-        return out.detach().tolist() if isinstance(out, torch.Tensor) else out
+        out = ask(function, torch.tensor(points), *options)
+        return out.detach() if isinstance(out, torch.Tensor) else out
 
     def gradients(points: list[float], incoming: list[float], *options: float) -> list[float]:
         x = torch.tensor(points, requires_grad=True)
-        out = function(x, *options)
-        if not out.requires_grad:  # cut off from x: no gradient arrives
+        out = ask(function, x, *options)
+        if not getattr(out, "requires_grad", False):  # cut off from x: no gradient arrives
             return [0.0] * len(points)
-        out.backward(torch.tensor(incoming))
+        guarded(gradients.__name__, out.backward, torch.tensor(incoming))
         return [0.0] * len(points) if x.grad is None else x.grad.tolist()
 
     values.__name__ = name
@@ -126,6 +127,11 @@ class Study:
         codes = distinct_weights(returned) if isinstance(returned, nn.Module) else 0
         untrained = self.ptq(QuantizationConfig(bits, weight_observer="mse"))
         return Outcome(returned, bits, self.float_accuracy, untrained, accuracy, codes)
+
+    def codes(self, train: Callable, bits: int, lessons: int) -> int:
+        """Return by how many codes at most a channel is told, once `train` has trained on the first few `lessons`."""
+        model = train(copy.deepcopy(self.model), self.lessons[:lessons], bits)
+        return distinct_weights(model) if isinstance(model, nn.Module) else 0
 
     def _train(self, train: Callable, bits: int) -> tuple[object, float]:
         key = (train, bits)

@@ -77,3 +77,126 @@ def verdict(low, high, margin):
 def verdict(low, high, margin):
     middle = (low + high) / 2
     return "faster" if middle > margin else "slower" if middle < 1 / margin else "inconclusive"
+
+
+# %% percentile: hinted
+# the last of n samples has the place n - 1
+def percentile(samples, q):
+    ordered, place = sorted(samples), len(samples) * q / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+# %% percentile: hinted
+# the last of n samples has the place n - 1
+def percentile(samples, q):
+    ordered, place = sorted(samples), len(samples) * q / 100
+    below = min(int(place), len(ordered) - 1)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+# %% percentile: hinted
+# That is the nearest sample
+def percentile(samples, q):
+    return sorted(samples)[round((len(samples) - 1) * q / 100)]
+
+
+# %% percentile: hinted
+# stopped with IndexError: list index out of range
+def percentile(samples, q):
+    ordered = sorted(samples)
+    place = (len(ordered) - 1) * q / 100
+    below = int(place)
+    return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
+
+
+# %% percentile: hinted
+# changes what it was given
+def percentile(samples, q):
+    samples.sort()
+    place = (len(samples) - 1) * q / 100
+    below = int(place)
+    above = min(below + 1, len(samples) - 1)
+    return samples[below] + (place - below) * (samples[above] - samples[below])
+
+
+# %% percentile: hinted
+# does not fit its parameters
+def percentile(samples):
+    return sorted(samples)[len(samples) // 2]
+
+
+# %% stopwatch: hinted
+# Take time.perf_counter
+def stopwatch(run, warmup, repeats):
+    times = []
+    for _ in range(warmup + repeats):
+        begin = time.time()
+        run()
+        times.append(1000 * (time.time() - begin))
+    return times[warmup:]
+
+
+# %% stopwatch: hinted
+# reads time.monotonic
+from time import monotonic
+
+
+def stopwatch(run, warmup, repeats, clock=monotonic):
+    times = []
+    for _ in range(warmup + repeats):
+        begin = clock()
+        run()
+        times.append(1000 * (clock() - begin))
+    return times[warmup:]
+
+
+# %% stopwatch: hinted
+# reads time.process_time
+def stopwatch(run, warmup, repeats):
+    times = []
+    for _ in range(warmup + repeats):
+        begin = time.process_time()
+        run()
+        times.append(1000 * (time.process_time() - begin))
+    return times[warmup:]
+
+
+# %% stopwatch: hinted
+# Time each call by itself
+def stopwatch(run, warmup, repeats):
+    for _ in range(warmup):
+        run()
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return [1000 * (time.perf_counter() - begin) / repeats] * repeats
+
+
+# %% stopwatch: hinted
+# perf_counter gives seconds
+def stopwatch(run, warmup, repeats):
+    times = []
+    for _ in range(warmup + repeats):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return times[warmup:]
+
+
+# %% stopwatch: hinted
+# it should be a sequence of values
+def stopwatch(run, warmup, repeats):
+    for number in range(warmup + repeats):
+        begin = time.perf_counter()
+        run()
+        if number >= warmup:
+            yield 1000 * (time.perf_counter() - begin)
+
+
+# %% verdict: hinted
+# Below 1 the bound is 1 / margin
+def verdict(low, high, margin):
+    return "faster" if low > margin else "slower" if high < 2 - margin else "inconclusive"

@@ -72,3 +72,66 @@ def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
 def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
     sending = 8 * image_bytes * joules_per_bit
     return ("cloud", sending) if compute_joules < sending else ("edge", compute_joules)
+
+
+# %% weight-bytes: hinted
+# You always add a byte
+def weight_bytes(params, bits):
+    return params * bits // 8 + 1
+
+
+# %% weight-bytes: hinted
+# Multiply first
+def weight_bytes(params, bits):
+    return params * (bits // 8)
+
+
+# %% weight-bytes: hinted
+# in float32, which keeps 7 digits
+import numpy
+
+
+def weight_bytes(params, bits):
+    return numpy.ceil(numpy.float32(params) * numpy.float32(bits) / numpy.float32(8))
+
+
+# %% conv-macs: hinted
+# You count the bias
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    return c_out * height * width * (c_in // groups * kernel**2 + 1)
+
+
+# %% conv-macs: hinted
+# You divide by the groups twice
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    return c_out // groups * height * width * (c_in // groups) * kernel**2
+
+
+# %% conv-macs: hinted
+# height × width positions
+def conv_macs(c_in, c_out, kernel, height, width, groups=1):
+    return c_out * height * height * (c_in // groups) * kernel**2
+
+
+# %% conv-macs: hinted
+# does not fit its parameters
+def conv_macs(c_in, c_out, kernel, height, width):
+    return c_out * height * width * c_in * kernel**2
+
+
+# %% inference-energy: hinted
+# That is in microjoules
+def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
+    return (macs * pj_per_mac + bytes_moved * pj_per_byte) * 1e-6
+
+
+# %% inference-energy: hinted
+# Did you forget `return`?
+def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
+    (macs * pj_per_mac + bytes_moved * pj_per_byte) * 1e-12
+
+
+# %% edge-or-cloud: hinted
+# gives a text; it should be a sequence of values
+def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
+    return "edge" if compute_joules < 8 * image_bytes * joules_per_bit else "cloud"

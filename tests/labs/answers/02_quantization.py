@@ -83,3 +83,87 @@ def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
 def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
     accumulator = (q_x.int() - z_x) @ q_weight.int().T + q_bias
     return (torch.round(accumulator * multiplier).clamp(0, 255) + z_y).to(torch.uint8)
+
+
+# %% choose-qparams: hinted
+# but the zero point is a float
+def choose_qparams(min_val, max_val, bits):
+    low, high = min(min_val, 0.0), max(max_val, 0.0)
+    if low == high:
+        return 1.0, 0.0
+    scale = (high - low) / (2**bits - 1)
+    return scale, float(round(-low / scale))
+
+
+# %% choose-qparams: hinted
+# the zero point is a float
+def choose_qparams(min_val, max_val, bits):
+    low, high = min(min_val, 0.0), max(max_val, 0.0)
+    scale = (high - low) / (2**bits - 1) or 1.0
+    return torch.tensor([scale, round(-low / scale)])
+
+
+# %% choose-qparams: hinted
+# That is for signed codes
+def choose_qparams(min_val, max_val, bits):
+    low, high = min(min_val, 0.0), max(max_val, 0.0)
+    scale = (high - low) / (2**bits - 1) or 1.0
+    return scale, round(-low / scale) - 2 ** (bits - 1)
+
+
+# %% quantize: hinted
+# You saturate as signed codes do
+def quantize(x, scale, zero_point, bits):
+    q = torch.round(x / scale) + zero_point
+    return q.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1).to(torch.uint8)
+
+
+# %% quantize: hinted
+# a number loses its fraction
+def quantize(x, scale, zero_point, bits):
+    return (x / scale + zero_point).clamp(0, 2**bits - 1).to(torch.uint8)
+
+
+# %% quantize: hinted
+# Nothing is rounded
+def quantize(x, scale, zero_point, bits):
+    return (x / scale + zero_point).clamp(0, 2**bits - 1)
+
+
+# %% quantize: hinted
+# You clip the real numbers
+def quantize(x, scale, zero_point, bits):
+    return torch.round(x.clamp(0, 2**bits - 1) / scale) + zero_point
+
+
+# %% quantize: hinted
+# as whole numbers of 8 bits
+def quantize(x, scale, zero_point, bits):
+    return (torch.round(x / scale) + zero_point).clamp(0, 2**bits - 1)
+
+
+# %% dequantize: hinted
+# int8 ends at 127
+def dequantize(q, scale, zero_point):
+    return (q.to(torch.int8) - zero_point) * scale
+
+
+# %% integer-linear: hinted
+# transpose it
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    accumulator = (q_x.int() - z_x) @ q_weight.int() + q_bias
+    return (torch.round(accumulator * multiplier) + z_y).clamp(0, 255).to(torch.uint8)
+
+
+# %% integer-linear: hinted
+# int16 ends at 32,767
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    accumulator = (q_x.short() - z_x) @ q_weight.short().T + q_bias
+    return (torch.round(accumulator * multiplier) + z_y).clamp(0, 255).to(torch.uint8)
+
+
+# %% integer-linear: hinted
+# a number loses its fraction
+def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
+    accumulator = (q_x.int() - z_x) @ q_weight.int().T + q_bias
+    return (accumulator * multiplier + z_y).clamp(0, 255).to(torch.uint8)

@@ -113,3 +113,82 @@ def channel_spread(weight):
 def channel_spread(weight):
     ranges = weight.flatten(1).amax(1)
     return float(ranges.max() / ranges.median())
+
+
+# %% fold: hinted
+# eps is added to the variance
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    factor = gamma / (var.sqrt() + eps)
+    return weight * factor.reshape(-1, 1, 1, 1), (bias - mean) * factor + beta
+
+
+# %% fold: hinted
+# Return the weight first
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    factor = gamma / torch.sqrt(var + eps)
+    return (bias - mean) * factor + beta, weight * factor.reshape(-1, 1, 1, 1)
+
+
+# %% fold: hinted
+# changes what it was given
+def fold(weight, bias, mean, var, gamma, beta, eps):
+    factor = gamma / torch.sqrt(var + eps)
+    weight *= factor.reshape(-1, 1, 1, 1)
+    return weight, (bias - mean) * factor + beta
+
+
+# %% minmax-range: hinted
+# a moving average
+def minmax_range(batches):
+    low, high = float(batches[0].min()), float(batches[0].max())
+    for batch in batches[1:]:
+        low, high = 0.9 * low + 0.1 * float(batch.min()), 0.9 * high + 0.1 * float(batch.max())
+    return low, high
+
+
+# %% minmax-range: hinted
+# You take absolute values
+def minmax_range(batches):
+    values = torch.cat([batch.flatten() for batch in batches]).abs()
+    return float(values.min()), float(values.max())
+
+
+# %% percentile-range: hinted
+# You take absolute values
+def percentile_range(batches, percent):
+    values = torch.cat([batch.flatten() for batch in batches]).abs()
+    tail = (1 - percent / 100) / 2
+    return float(torch.quantile(values, tail)), float(torch.quantile(values, 1 - tail))
+
+
+# %% channel-spread: hinted
+# a channel's mean absolute weight
+def channel_spread(weight):
+    ranges = weight.abs().flatten(1).mean(1)
+    return float(ranges.max() / ranges.median())
+
+
+# %% channel-spread: hinted
+# a channel's standard deviation
+def channel_spread(weight):
+    ranges = weight.flatten(1).std(1)
+    return float(ranges.max() / ranges.median())
+
+
+# %% channel-spread: hinted
+# That is maximum minus minimum
+def channel_spread(weight):
+    ranges = weight.flatten(1).amax(1) - weight.flatten(1).amin(1)
+    return float(ranges.max() / ranges.median())
+
+
+# %% quantize-model: hinted
+# Did you forget `return`?
+def quantize_model(model, images, path):
+    to_onnx(convert(calibrate(prepare(model), images)), images[:1], path)
+
+
+# %% quantize-model: hinted
+# quantize_model(model, images, path) stopped with
+def quantize_model(model, images, path):
+    return to_onnx(convert(calibrate(prepare(model), images)), images[0], path)

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 # The other clocks of the module `time`: they go on telling what they told, and it is noted that they were asked.
 _OTHERS = ("time", "monotonic", "process_time", "thread_time")
@@ -94,7 +94,7 @@ def _held_by(thing: Any) -> Iterable[_Place]:
     elif isinstance(thing, functools.partial):
 
         def arguments(values: tuple) -> None:
-            thing.__setstate__((thing.func, values, thing.keywords, vars(thing)))
+            cast(Any, thing).__setstate__((thing.func, values, thing.keywords, vars(thing)))
 
         yield from _in_tuple(thing.args, arguments)
         yield from _in_dict(thing.keywords)

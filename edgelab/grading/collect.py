@@ -6,16 +6,20 @@ Understood are, as a folder or as a zip:
     <Full Name>_<number>_assignsubmission_file_/01_topic.ipynb      Moodle, "Download all submissions"
     <Full Name>_<number>_assignsubmission_file_01_topic.ipynb       Moodle, without folders
     <lastfirst>_[LATE_]<user>_<file>_01_topic.ipynb                 Canvas, "Download Submissions"
+
+A learner may have handed in a zip: it is looked into, one level deep, by the same rules.
 """
 
 import dataclasses
+import functools
+import io
 import lzma
 import os
 import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -25,6 +29,8 @@ from edgelab.grading.returned import MAX_BYTES, Unreadable, lab_of
 from edgelab.i18n import _
 
 MAX_FILES = 50_000
+MAX_INSIDE = 1_000  # files in an archive within a submission
+MAX_ARCHIVE = 64 * 2**20  # bytes of such an archive
 MAX_RATIO = 200  # text shrinks to a tenth, a bomb to a thousandth
 # What reading a file, or a member of an archive, can raise; RuntimeError stands for a password.
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -43,6 +49,7 @@ class Submission:
         user: the platform's number for them, empty where no platform was asked.
         lab: as the file's name says; empty where it does not.
         root: the folder or zip in which it lies, at `name`.
+        inner: its name in the zip that lies at `name`, if it came in one of its own.
         problem: why it cannot be read, where that is known without opening it.
         platform: "moodle" or "canvas", whose number `user` is.
     """
@@ -54,6 +61,7 @@ class Submission:
     name: str
     problem: str = ""
     platform: str = ""
+    inner: str = ""
 
     def read(self) -> bytes:
         """Return the file's content.
@@ -64,12 +72,18 @@ class Submission:
         if self.problem:
             raise Unreadable(self.problem)
         try:
-            if self.root.is_dir():
-                return _at_most(_open_regular(self.root / self.name))
-            with zipfile.ZipFile(self.root) as archive, archive.open(self.name) as file:
-                return _at_most(file)
+            if not self.inner:
+                return self._outer(MAX_BYTES)
+            with zipfile.ZipFile(io.BytesIO(self._outer(MAX_ARCHIVE))) as archive, archive.open(self.inner) as file:
+                return _at_most(file, MAX_BYTES)
         except _DAMAGED as error:
             raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+    def _outer(self, most: int) -> bytes:
+        if self.root.is_dir():
+            return _at_most(_open_regular(self.root / self.name), most)
+        with zipfile.ZipFile(self.root) as archive, archive.open(self.name) as file:
+            return _at_most(file, most)
 
 
 def collect(path: Path) -> list[Submission]:
@@ -87,9 +101,9 @@ def collect(path: Path) -> list[Submission]:
         raise EdgelabError(message % {"path": path})
     if len(files) > MAX_FILES:
         raise EdgelabError(_("%(path)s holds more than %(max)d files.") % {"path": path, "max": MAX_FILES})
-    outer = "" if path.is_dir() else _common_folder([name for name, _ in files])
-    found = [_submission(path, name, name.removeprefix(outer), problem) for name, problem in files]
-    notebooks = [item for item in found if item.name.lower().endswith(".ipynb")]
+    outer = "" if path.is_dir() else _common_folder([name for name, _inner, _problem in files])
+    found = [_submission(path, name, name.removeprefix(outer), inner, problem) for name, inner, problem in files]
+    notebooks = [item for item in found if (item.inner or item.name).lower().endswith(".ipynb")]
     learners = {item.learner for item in notebooks}
     others = {item.learner: item for item in found if item.learner not in learners}
     without = [dataclasses.replace(item, lab="", problem=item.problem or "no notebook") for item in others.values()]
@@ -106,7 +120,7 @@ def _common_folder(names: list[str]) -> str:
     return ""
 
 
-def _submission(root: Path, name: str, path: str, problem: str) -> Submission:
+def _submission(root: Path, name: str, path: str, inner: str, problem: str) -> Submission:
     """Tell whose file it is from its path: from the outermost folder, or from the name that a platform made up."""
     first, *rest = PurePosixPath(path).parts
     platform = ""
@@ -120,33 +134,64 @@ def _submission(root: Path, name: str, path: str, problem: str) -> Submission:
     else:
         learner, user, file = PurePosixPath(first).stem, "", first
     learner = learner.encode("utf-8", "replace").decode()
-    return Submission(learner, user, lab_of(file), root, name, problem, platform)
+    lab = lab_of(PurePosixPath(inner).name) or lab_of(file)
+    return Submission(learner, user, lab, root, name, problem, platform, inner)
 
 
-def _in_folder(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (path, problem) for all that lies under a folder; links are named, not followed."""
+_Found = tuple[str, str, str]  # a file's path, its name in the archive that it is, if it is one, and a problem
+
+
+def _in_folder(root: Path) -> Iterator[_Found]:
+    """Yield all that lies under a folder, and in archives there; links are named, not followed."""
     for here, folders, files in os.walk(root):
         links = [name for name in folders if os.path.islink(os.path.join(here, name))]
         for name in sorted([*files, *links]):
             path = Path(here, name)
             if _NOT_HANDED_IN.search(path.relative_to(root).as_posix()):
                 continue
-            regular = stat.S_ISREG(path.lstat().st_mode)
-            yield path.relative_to(root).as_posix(), "" if regular else "a link or a special file, not a notebook"
+            where = path.relative_to(root).as_posix()
+            if not stat.S_ISREG(path.lstat().st_mode):
+                yield where, "", "a link or a special file, not a notebook"
+            elif path.suffix.lower() == ".zip":
+                yield from ((where, *found) for found in _inside(functools.partial(_open_regular, path)))
+            else:
+                yield where, "", ""
         if not files and not folders and Path(here).parent == root:
-            yield f"{Path(here).relative_to(root).as_posix()}/-", "no notebook"
+            yield f"{Path(here).relative_to(root).as_posix()}/-", "", "no notebook"
 
 
-def _in_zip(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (name, problem) for all members of an archive, from its directory alone."""
+def _in_zip(path: Path) -> Iterator[_Found]:
+    """Yield all members of an archive, from its directory alone, and what is in those that are archives."""
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+        for member, problem in _members(archive):
+            name = member.filename.strip("/") or "-"
+            if name.lower().endswith(".zip") and not problem:
+                yield from ((name, *found) for found in _inside(functools.partial(archive.open, member)))
+            else:
+                yield name, "", problem
+
+
+def _inside(opened: Callable[[], IO[bytes]]) -> list[tuple[str, str]]:
+    """Return (name, problem) for what is in an archive within a submission; one level deep."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(_at_most(opened(), MAX_ARCHIVE))) as archive:
+            found = [(member.filename, problem) for member, problem in _members(archive, most=MAX_INSIDE)]
+    except (Unreadable, *_DAMAGED) as error:
+        return [("", f"an archive that cannot be read ({error})"[:200])]
+    return found or [("", "an archive with nothing in it")]
+
+
+def _members(archive: zipfile.ZipFile, most: int = MAX_FILES + 1) -> Iterator[tuple[zipfile.ZipInfo, str]]:
+    """Yield the files of an archive, each with its problem; of more than `most` none."""
+    members = archive.infolist()
+    if len(members) > most:
+        raise Unreadable(f"more than {most} files")
     seen = set()
     for member in members:
         name = member.filename
         if member.is_dir() or _NOT_HANDED_IN.search(name):
             continue
-        yield name.strip("/") or "-", _member_problem(member, again=name in seen)
+        yield member, _member_problem(member, again=name in seen)
         seen.add(name)
 
 
@@ -158,8 +203,9 @@ def _member_problem(member: zipfile.ZipInfo, *, again: bool) -> str:
         return "a link, not a notebook"
     if again:
         return "twice in the archive under one name"
-    if member.file_size > MAX_BYTES:
-        return f"larger than {MAX_BYTES // 2**20} MB"
+    most = MAX_ARCHIVE if member.filename.lower().endswith(".zip") else MAX_BYTES
+    if member.file_size > most:
+        return f"larger than {most // 2**20} MB"
     if member.file_size > 2**20 and member.file_size > MAX_RATIO * max(member.compress_size, 1):
         return "packed suspiciously tightly"
     return ""
@@ -171,12 +217,12 @@ def _open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")
 
 
-def _at_most(file: IO[bytes]) -> bytes:
-    """Read a file to its end, but never more than a notebook may have: sizes in a directory may lie."""
+def _at_most(file: IO[bytes], most: int) -> bytes:
+    """Read a file to its end, but never more than `most` bytes: sizes in a directory may lie."""
     with file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise Unreadable(f"larger than {MAX_BYTES // 2**20} MB")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise Unreadable(f"larger than {most // 2**20} MB")
     return content
 
 

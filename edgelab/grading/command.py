@@ -129,9 +129,10 @@ def _say(left: session.Plan) -> None:
 
 def _say_unmatched(out: Path, manual: gradebook.Manual, results: Results) -> None:
     """Name the marks made by hand that count for nobody (a name is misspelt, most likely), or for namesakes."""
-    handed_in = Counter((row["learner"], row["lab"]) for row in results.rows.values())
-    for learner, lab, _exercise in manual:
-        if (count := handed_in[learner, lab]) == 1:
+    rows = results.rows.values()
+    handed_in = Counter((row["learner"], user, row["lab"]) for row in rows for user in {row["user"], ""})
+    for learner, user, lab, _exercise in manual:
+        if (count := handed_in[learner, user, lab]) == 1:
             continue
         message = _("%(path)s has a mark for %(learner)r in %(lab)r: it counts for all %(count)d of that name.")
         if not count:

@@ -8,7 +8,9 @@ import functools
 import gettext
 import hashlib
 import html
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from edgelab.course.source import Cell
 from edgelab.course.translate import translations
 from edgelab.grading.mark import Graded, Mark
 from edgelab.grading.run import CellRun
+from edgelab.grading.sandbox import PACKAGE
 from edgelab.i18n import LOCALE
 
 MAX_TEXT = 20_000
@@ -83,13 +86,58 @@ def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> s
         "</strong></p>",
     ]
     for exercise, mark in graded.marks.items():
-        heading = _("%(exercise)s: %(points)d of %(possible)d points")
-        words = {"exercise": exercise, "points": mark.points, "possible": mark.possible}
-        body.append(f"<h2>{html.escape(heading % words)}</h2>")
-        state = "correct" if mark.verdict == "correct" else ""
-        body.append(f'<p class="verdict {state}">{html.escape(_verdict(mark, _))}</p>')
+        body += _judged(exercise, mark, _)
         body.append(_rendered(exercise, graded, cells, prose, with_cells=mark.verdict != "missing"))
     return _PAGE.format(lang=graded.lang, title=html.escape(f"{title}: {learner}"), body="\n".join(body))
+
+
+def plain_page(graded: Graded, learner: str, lab: str) -> str:
+    """Return a page with the marks and the learner's code alone: for outputs that cannot be drawn."""
+    _ = gettext.translation("edgelab", LOCALE, languages=[graded.lang], fallback=True).gettext
+    body = [f"<h1>{html.escape(lab)}</h1>", f"<p>{html.escape(learner)}</p>"]
+    for exercise, mark in graded.marks.items():
+        body += _judged(exercise, mark, _)
+        own = (cell for cell in graded.notebook.cells if cell.metadata.edgelab.exercise == exercise)
+        code = (cell.source[:MAX_TEXT] for cell in own if cell.metadata.edgelab.role == "exercise")
+        body += [f"<pre>{html.escape(source)}</pre>" for source in graded.left_out.get(exercise, code)]
+    return _PAGE.format(lang=graded.lang, title=html.escape(f"{lab}: {learner}"), body="\n".join(body))
+
+
+def with_marks_by_hand(content: str, marks: Mapping[str, tuple[float, str]], lang: str) -> str:
+    """Return a page with these marks, by exercise as (points, comment), in the places that are kept for them."""
+    _ = gettext.translation("edgelab", LOCALE, languages=[lang], fallback=True).gettext
+
+    def by_hand(found: re.Match) -> str:
+        exercise = html.unescape(found["exercise"])
+        text = ""
+        if exercise in marks:
+            points, comment = marks[exercise]
+            words = _("By hand: %(points)s points. %(comment)s") % {"points": f"{points:g}", "comment": comment}
+            text = f'<p class="verdict">{html.escape(words.strip())}</p>'
+        return f"{found['begin']}{text}{found['end']}"
+
+    return _BY_HAND.sub(by_hand, content)
+
+
+# Comments of ours: outputs are sanitised and code is escaped, so that no learner can write one.
+_BY_HAND = re.compile(r"(?s)(?P<begin><!-- by hand: (?P<exercise>[^<>]*?) -->).*?(?P<end><!-- end -->)")
+
+
+def _judged(exercise: str, mark: Mark, _: Callable[[str], str]) -> list[str]:
+    """Return an exercise's heading, what became of it, and the place for a mark by hand, as HTML."""
+    heading = _("%(exercise)s: %(points)d of %(possible)d points")
+    words = {"exercise": exercise, "points": mark.points, "possible": mark.possible}
+    state = "correct" if mark.verdict == "correct" else ""
+    where = {
+        "text": _("The exercise's cell had become text. Its code counts all the same."),
+        "elsewhere": _("Your answer was found in another cell than the exercise's own. It counts all the same."),
+    }
+    return [
+        f"<h2>{html.escape(heading % words)}</h2>",
+        f'<p class="verdict {state}">{html.escape(_verdict(mark, _))}</p>',
+        f"<p>{html.escape(where[mark.found])}</p>" if mark.found else "",
+        f"<!-- by hand: {html.escape(exercise)} --><!-- end -->",
+    ]
 
 
 def file_name(learner: str, user: str) -> str:
@@ -109,6 +157,9 @@ def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
     """Return in words what became of an exercise, and where to look. Of the hidden inputs it says nothing."""
     if mark.error in ("SyntaxError", "IndentationError", "TabError"):
         return _("Python cannot read your code (%(error)s): it did not run.") % {"error": mark.error}
+    if mark.module:
+        text = _("The course does not have the package %(name)s, so your code stopped at its import. Do without it.")
+        return text % {"name": mark.module}
     if mark.verdict == "error":
         text = _("Your code stopped with an error (%(error)s) when it was run with other inputs, or on its own.")
         return text % {"error": mark.error or _("one of its own")}
@@ -121,7 +172,7 @@ def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
         "wrong": _("With other inputs your code does not give what it should. Read again what the exercise asks for."),
         "untouched": _("Nothing was written here."),
         "missing": _(
-            "This exercise's cell is not in the notebook that you handed in. It counts only in its own cell:"
+            "This exercise is not in the notebook that you handed in, neither in its own cell nor in another one:"
             " take a fresh copy of the lab, and put your code there."
         ),
         "crashed": _("Your code brought Python down. The other exercises were graded without it."),
@@ -152,19 +203,38 @@ def _outputs(run: CellRun) -> list[NotebookNode]:
     kept = []
     for output in run.outputs:
         if output["output_type"] == "stream":
-            kept.append({**output, "text": output["text"][:MAX_TEXT]})
+            kept.append({**output, "text": _shown(output["text"])})
         elif output["output_type"] == "error":
-            lines = [line[:MAX_TEXT] for line in map(str, output["traceback"])][-40:]
+            lines = [_shown(line) for line in map(str, output["traceback"])][-40:]
             kept.append({"output_type": "error", "ename": "", "evalue": "", "traceback": lines})
         elif output["output_type"] in ("display_data", "execute_result"):
             kinds = {"text/plain": MAX_TEXT, "image/png": MAX_PICTURE, "image/jpeg": MAX_PICTURE}
             data = {
-                kind: value
+                kind: _shown(value) if kind == "text/plain" else value
                 for kind, value in output["data"].items()
                 if isinstance(value, str) and len(value) <= kinds.get(kind, 0)
             }
             kept.append({"output_type": "display_data", "metadata": {}, "data": data})
     return [nbformat.from_dict(output) for output in kept]
+
+
+def _shown(text: str) -> str:
+    """Return the part of a text that is shown, without the names of the folders in which the grader lies."""
+    text = text[:MAX_TEXT]
+    for folder, name in _FOLDERS:
+        text = text.replace(folder, name)
+    return text
+
+
+def _folders() -> list[tuple[str, str]]:
+    """Return what stands for the folders of this machine, the innermost first."""
+    found = {str(PACKAGE.parent): "", sys.prefix: "python", sys.base_prefix: "python", str(Path.home()): "home"}
+    found |= {os.path.realpath(folder): name for folder, name in found.items()}
+    ordered = sorted(found.items(), key=lambda item: -len(item[0]))
+    return [(folder + os.sep, f"{name}/" if name else "") for folder, name in ordered if len(folder) > 1]
+
+
+_FOLDERS = _folders()
 
 
 @functools.cache

@@ -16,14 +16,15 @@ from pathlib import Path
 
 from edgelab.course.folder import write_whole
 from edgelab.errors import EdgelabError
+from edgelab.grading import class_report, feedback
 from edgelab.grading.mark import Status
 from edgelab.grading.results import Key
 from edgelab.i18n import _
 
 MANUAL = "manual.csv"
-_MANUAL_COLUMNS = ("learner", "lab", "exercise", "points", "comment")
+_MANUAL_COLUMNS = ("learner", "user", "lab", "exercise", "points", "comment")
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the full-width signs count as well
-_UNGRADED = (Status.NOT_GRADED, Status.UNKNOWN_LAB)
+_UNGRADED = (Status.NOT_GRADED, Status.UNKNOWN_LAB, Status.ANOTHER_LAB)
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class ManualMark:
     comment: str
 
 
-Manual = Mapping[tuple[str, str, str], ManualMark]
+Manual = Mapping[tuple[str, str, str, str], ManualMark]  # by learner, user, lab, exercise
 Labs = Mapping[str, Mapping[str, int]]  # lab -> exercise -> points that it can give
 
 
 def read_manual(folder: Path, labs: Labs) -> Manual:
-    """Return the marks of `manual.csv`, by (learner, lab, exercise). A missing file is made, with its header alone.
+    """Return the marks of `manual.csv`. A missing file is made, with its header alone.
+
+    The column `user` tells namesakes apart; where it is empty, a mark counts for everyone of that name.
 
     Raises:
         EdgelabError: a line of it names no exercise, or no number of points.
@@ -54,7 +57,7 @@ def read_manual(folder: Path, labs: Labs) -> Manual:
     marks = {}
     for number, row in enumerate(csv.DictReader(io.StringIO(text), delimiter=separator), start=2):
         where = {"path": path, "line": number}
-        learner, lab, exercise, points, comment = (_plain(row.get(column)) for column in _MANUAL_COLUMNS)
+        learner, user, lab, exercise, points, comment = (_plain(row.get(column)) for column in _MANUAL_COLUMNS)
         if not any((learner, lab, exercise, points)):
             continue
         if lab in labs and exercise not in labs[lab]:
@@ -63,12 +66,19 @@ def read_manual(folder: Path, labs: Labs) -> Manual:
         if not re.fullmatch(r"\d+([.,]\d+)?", points):
             message = _("%(path)s, line %(line)d: %(points)r is no number of points.")
             raise EdgelabError(message % {**where, "points": points})
-        marks[learner, lab, exercise] = ManualMark(float(points.replace(",", ".")), comment)
+        marks[learner, user, lab, exercise] = ManualMark(float(points.replace(",", ".")), comment)
     return marks
+
+
+def by_hand(row: dict, exercise: str, manual: Manual) -> ManualMark | None:
+    """Return the mark that a person gave for an exercise, if one did: for this very user, else for the name."""
+    learner, user, lab = row["learner"], row["user"], row["lab"]
+    return manual.get((learner, user, lab, exercise)) or manual.get((learner, "", lab, exercise))
 
 
 def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) -> list[Path]:
     """Write every gradebook, and return the files. The same rows give the same bytes, in whatever order they came."""
+    _onto_the_pages(folder, rows, labs, manual)
     learners: dict[tuple[str, str], dict[str, dict]] = {}
     for (learner, user, lab), row in sorted(rows.items()):
         learners.setdefault((learner, user), {})[lab] = row
@@ -82,6 +92,8 @@ def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) ->
         if len(worksheet) > 1:
             files[f"moodle-{lab}.csv"] = _csv(worksheet).encode()
             files[f"moodle-{lab}-feedback.zip"] = _moodle_feedback(folder, rows, lab)
+    files["class.csv"] = _csv(class_report.table(rows.values(), labs)).encode("utf-8-sig")
+    files["class.html"] = class_report.page(rows.values(), labs).encode("utf-8", "replace")
     for name, content in files.items():
         write_whole(folder / name, content)
     return [folder / name for name in files]
@@ -89,7 +101,7 @@ def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) ->
 
 def exercise_points(row: dict, exercise: str, manual: Manual) -> float | None:
     """Return what an exercise got, by hand or by the grader; None where nobody has graded it."""
-    mark = manual.get((row["learner"], row["lab"], exercise))
+    mark = by_hand(row, exercise, manual)
     if mark is not None:
         return mark.points
     if row["status"] in _UNGRADED:
@@ -110,22 +122,53 @@ def _for_people(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Seque
     header = ["learner", "user"]
     for lab, possible in labs.items():
         header += [f"{lab} status", *(f"{lab} {name} [{points}]" for name, points in possible.items())]
-        header += [f"{lab} total [{sum(possible.values())}]", f"{lab} by hand", f"{lab} reference"]
+        header += [f"{lab} total [{sum(possible.values())}]", f"{lab} by hand", f"{lab} to look at", f"{lab} reference"]
     yield [*header, "other files", "grader"]
     for (learner, user), found in learners.items():
         line: list = [learner, user]
         for lab, possible in labs.items():
             row = found.get(lab)
-            by_hand = [
+            given = [
                 f"{name} ({mark.comment})" if mark.comment else name
                 for name in possible
-                if (mark := manual.get((learner, lab, name)))
+                if (mark := by_hand(row or {"learner": learner, "user": user, "lab": lab}, name, manual))
             ]
             points = [exercise_points(row, name, manual) if row else None for name in possible]
             line += [row["status"] if row else "not handed in", *points, total(row, possible, manual)]
-            line += ["; ".join(by_hand), row["reference"] if row else ""]
-        others = [f"{row['file']}: {row['status']}" for lab, row in found.items() if lab not in labs]
+            line += ["; ".join(given), "; ".join(_to_look_at(row)) if row else "", row["reference"] if row else ""]
+        others = [_other(row) for lab, row in found.items() if lab not in labs]
         yield [*line, "; ".join(others), " ".join(sorted({row["grader"] for row in found.values()}))]
+
+
+def _to_look_at(row: dict) -> Iterable[str]:
+    """Yield what is worth a look: an answer found elsewhere, a ✓ in the notebook that earned nothing here."""
+    words = {"text": "found in a text cell", "elsewhere": "found in another cell"}
+    for name, mark in row["exercises"].items():
+        remarks = [words[mark["found"]]] if mark.get("found") else []
+        if mark.get("ticked") and mark["points"] < mark["possible"]:
+            why = f"no module {mark['module']}" if mark.get("module") else mark.get("error") or mark["verdict"]
+            remarks.append(f"✓ in the notebook, {mark['points']} of {mark['possible']} here ({why})")
+        if remarks:
+            yield f"{name}: {', '.join(remarks)}"
+
+
+def _onto_the_pages(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) -> None:
+    """Write marks by hand onto the feedback pages, and take off what no longer stands."""
+    for row in rows.values():
+        page = folder / row.get("feedback", "")
+        if not page.is_file():
+            continue
+        before = page.read_text("utf-8")
+        found = {name: by_hand(row, name, manual) for name in labs.get(row["lab"], ())}
+        marks = {name: (mark.points, mark.comment) for name, mark in found.items() if mark}
+        after = feedback.with_marks_by_hand(before, marks, row.get("lang", "en"))
+        if after != before:
+            write_whole(page, after.encode("utf-8", "replace"))
+
+
+def _other(row: dict) -> str:
+    """Return what a file is that counts for no lab of this grading."""
+    return f"{row['file']}: {row['status']}" + (f" ({row['detail']})" if row["status"] == Status.ANOTHER_LAB else "")
 
 
 def _for_canvas(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Sequence]:
@@ -180,8 +223,8 @@ def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> s
     """Return what a learner is told beside the points: what went wrong, and the words behind a mark by hand."""
     if row is None:
         return ""
-    by_hand = ((name, manual.get((row["learner"], row["lab"], name))) for name in possible)
-    said = [f"{name}: {mark.comment}" for name, mark in by_hand if mark and mark.comment]
+    given = ((name, by_hand(row, name, manual)) for name in possible)
+    said = [f"{name}: {mark.comment}" for name, mark in given if mark and mark.comment]
     return "; ".join(said if row["status"] == Status.GRADED else [row["status"], *said])
 
 

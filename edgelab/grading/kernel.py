@@ -10,12 +10,14 @@ import zmq
 from jupyter_client.manager import KernelManager
 from jupyter_core.utils import run_sync
 from nbval.kernel import RunningKernel
+from zmq.utils.monitor import recv_monitor_message
 
 POLL_SECONDS = 0.1
 MESSAGE_BYTES = 200  # what a message takes, empty
 BATCH = 1000  # messages to read before looking at the clock again: more may come than can be read
 OUTPUT_SECONDS = 30.0  # for the output of a cell that has ended: the machine may be busy
 GRACE_SECONDS = 5.0  # to come to rest after an interrupt
+DEATH_SECONDS = 1.0  # for the end of a process to be seen, once its connections have ended
 MAX_MESSAGE = 16 * 2**20  # JSON takes up to twenty times its size in memory
 RECONNECT_MILLISECONDS = 10  # the kernel's sockets are not there yet when we look for them first
 MAX_MESSAGES = 4  # that zmq receives before we have read them; what is more waits in the kernel, and in its memory
@@ -42,6 +44,8 @@ class WatchedKernel(RunningKernel):
         self.km.start_kernel(cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.kc = self.km.client(context=context)
         self.kc.start_channels(stdin=False, hb=False)
+        channels = (self.kc.iopub_channel, self.kc.shell_channel)
+        self._monitors = [channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) for channel in channels]
         self._max_output = max_output
         self._begin()
         self.await_reply(self.kc.kernel_info(), timeout=startup_timeout)
@@ -67,6 +71,7 @@ class WatchedKernel(RunningKernel):
             except Empty:
                 if not self.is_alive():
                     raise KernelDied from None
+                self._raise_if_cut_off()
                 if time.monotonic() > self._deadline:
                     raise
                 continue
@@ -85,13 +90,15 @@ class WatchedKernel(RunningKernel):
             if left < 0:
                 raise Empty  # a cell that swallows the interrupt and goes on printing would be listened to for ever
             wait = OUTPUT_SECONDS if self.replied and self._executing else min(timeout or left, left)
-            message = super().get_message(stream, timeout=wait)
+            message = self._next_output(wait)
             if self._counts(message):
                 return message
         raise KernelDied
 
     def stop(self) -> None:
         """End the kernel, and what is in its process group: at once, since there is nothing for it to put in order."""
+        for channel in (self.kc.iopub_channel, self.kc.shell_channel):
+            channel.socket.disable_monitor()
         self.kc.stop_channels()
         provisioner = cast(Any, self.km.provisioner)  # to jupyter_client's own types, its `process` is always None
         run_sync(provisioner.kill)()
@@ -102,7 +109,30 @@ class WatchedKernel(RunningKernel):
         self._waiting: deque[dict] = deque()
         self._sent, self._cell = 0, ""
         self._deadline = float("inf")
+        self._cut_off = float("inf")
         self._ended = self.overflowed = self.replied = self._executing = False
+
+    def _next_output(self, timeout: float) -> dict:
+        """Return the next message, and do not wait for one that was too large to come."""
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return super().get_message("iopub", timeout=max(0.0, min(POLL_SECONDS, left)))
+            except Empty:
+                if left < 0 or not self.is_alive():
+                    raise
+                self._raise_if_cut_off()
+
+    def _raise_if_cut_off(self) -> None:
+        """Raise TooMuchOutput if zmq has dropped a connection: over too large a message, and not over a death."""
+        if any([monitor.poll(0) and recv_monitor_message(monitor) for monitor in self._monitors]):
+            self._cut_off = time.monotonic()
+        if time.monotonic() - self._cut_off > DEATH_SECONDS:
+            self._cut_off = float("inf")
+            if self.is_alive():
+                self.overflowed = True
+                raise TooMuchOutput
 
     def _read_output(self) -> None:
         """Take the output that has arrived: a queue that nobody empties would lose messages, the last one included."""

@@ -5,6 +5,8 @@ when all hidden cells of its exercise agree with the reference; a hidden cell ma
 """
 
 import builtins
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,9 +14,10 @@ from enum import StrEnum
 from nbformat import NotebookNode
 
 from edgelab.course.source import Cell, stub
+from edgelab.grading.answers import answers
 from edgelab.grading.collect import Submission
 from edgelab.grading.limits import Limits
-from edgelab.grading.merge import answers, merge
+from edgelab.grading.merge import merge
 from edgelab.grading.reference import Reference, environment, points
 from edgelab.grading.returned import parse
 from edgelab.grading.run import CellRun, InfrastructureError, Run, run
@@ -26,6 +29,7 @@ class Status(StrEnum):
     NOT_GRADED = "not graded"  # the infrastructure failed, so there are no points, and no zero either
     UNREADABLE = "unreadable"
     UNKNOWN_LAB = "unknown lab"
+    ANOTHER_LAB = "another lab"  # than the one that this grading is for
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out of memory"
     TIMED_OUT = "timed out"
@@ -39,13 +43,24 @@ class Mark:
     """One exercise: its points, those it can give, and a verdict.
 
     The verdict is "correct", "partly", "wrong", "error", "untouched", "missing", "crashed", "memory", "time" or
-    "output"; `error` is the name of the error that stopped a hidden cell.
+    "output".
+
+    Attributes:
+        error: the name of the error that stopped the learner's code, where it is one of Python's.
+        module: what could not be imported, where that was the error.
+        found: "text" or "elsewhere", if the answer was not in the exercise's own cell.
+        ticked: whether the notebook, as it was handed in, shows a ✓ of the exercise's check.
+        said: what the check said in our run, where it was not content. The learner's code can have made it up.
     """
 
     points: int
     possible: int
     verdict: str
     error: str = ""
+    module: str = ""
+    found: str = ""
+    ticked: bool = False
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Graded:
     """A submission's marks by exercise, and the cells that a learner may see again: those run before any hidden one.
 
     `left_out` is the code, by exercise, that took the kernel down: the notebook that was marked ran without it.
+    `seconds` is what all runs took.
     """
 
     status: Status
@@ -61,7 +77,8 @@ class Graded:
     notebook: NotebookNode
     lang: str
     runs: int
-    left_out: Mapping[str, list[str]]
+    left_out: Mapping[str, Sequence[str]]
+    seconds: float
 
 
 _STATUS = {
@@ -71,6 +88,7 @@ _STATUS = {
     "output": Status.TOO_MUCH_OUTPUT,
     "missing": Status.MISSING,
 }
+MAX_SAID = 500
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
 
 
@@ -85,9 +103,10 @@ def grade(submission: Submission, reference: Reference, limits: Limits, dataset:
         InfrastructureError: the run failed, and not through the submission.
     """
     returned = parse(submission.read())
-    code = answers(returned, reference.cells)
+    given = answers(returned, reference.cells)
+    code = {exercise: answer.parts for exercise, answer in given.items()}
     fatal: dict[str, str] = {}
-    runs = 0
+    runs, seconds = 0, 0.0
     while True:
         notebook = merge(
             reference.cells,
@@ -104,19 +123,23 @@ def grade(submission: Submission, reference: Reference, limits: Limits, dataset:
             reference=reference.seconds,
             sandboxed=reference.sandboxed,
         )
-        runs += 1
+        runs, seconds = runs + 1, seconds + result.seconds
         end = _end(notebook, result)
         if end is None:
             break
         fatal[_blamed(notebook, end, code, fatal)] = _reason(result, end)
-    marks = {
-        exercise: Mark(0, possible, fatal[exercise])
-        if exercise in fatal
-        else _mark(exercise, reference, code, result.cells)
-        for exercise, possible in points(reference.cells).items()
-    }
+    marks = {}
+    for exercise, possible in points(reference.cells).items():
+        if exercise in fatal:
+            mark = Mark(0, possible, fatal[exercise])
+        else:
+            mark = _mark(exercise, reference, code, result.cells)
+        if exercise in given:
+            mark = dataclasses.replace(mark, found=given[exercise].found, ticked=given[exercise].ticked)
+        marks[exercise] = mark
     shown = [cell for cell in result.cells if cell.role in ("exercise", "check")]
-    return Graded(_status(marks), marks, shown, notebook, returned.lang, runs, {name: code[name] for name in fatal})
+    left_out = {name: code[name] for name in fatal}
+    return Graded(_status(marks), marks, shown, notebook, returned.lang, runs, left_out, round(seconds, 1))
 
 
 def _end(notebook: NotebookNode, result: Run) -> int | None:
@@ -141,7 +164,7 @@ def _blamed(notebook: NotebookNode, end: int, code: Mapping, fatal: Mapping) -> 
     raise InfrastructureError("the kernel ended in a cell of ours")
 
 
-def _mark(exercise: str, reference: Reference, code: Mapping[str, list[str]], cells: Sequence[CellRun]) -> Mark:
+def _mark(exercise: str, reference: Reference, code: Mapping[str, Sequence[str]], cells: Sequence[CellRun]) -> Mark:
     passed = {cell.id for cell in cells if cell.passed}
     ours = [cell for cell in reference.cells if cell.exercise == exercise]
     hidden = [cell for cell in ours if cell.role == "hidden"]
@@ -151,10 +174,12 @@ def _mark(exercise: str, reference: Reference, code: Mapping[str, list[str]], ce
     theirs = [cell for cell in cells if cell.exercise == exercise and not cell.passed]
     verdict, error = _verdict(exercise, ours, code, theirs)
     if all_agree:
-        verdict, error = "correct", ""
-    elif verdict in ("wrong", "error") and any(cell.id in passed for cell in hidden):
+        return Mark(earned, sum(cell.points for cell in ours), "correct")
+    if verdict in ("wrong", "error") and any(cell.id in passed for cell in hidden):
         verdict = "partly"
-    return Mark(earned, sum(cell.points for cell in ours), verdict, error)
+    missing = next((_module(cell.error) for cell in theirs if cell.role != "check" and _module(cell.error)), "")
+    said = next((str(cell.error.get("evalue", ""))[:MAX_SAID] for cell in theirs if cell.role == "check"), "")
+    return Mark(earned, sum(cell.points for cell in ours), verdict, error, missing, said=said)
 
 
 def _verdict(exercise: str, ours: list[Cell], code: Mapping, failed: list[CellRun]) -> tuple[str, str]:
@@ -171,6 +196,12 @@ def _verdict(exercise: str, ours: list[Cell], code: Mapping, failed: list[CellRu
             return "memory", ""
     errors = [cell.error.get("ename", "") for cell in failed if cell.role != "check" and cell.why == "error"]
     return ("error", _builtin(errors[0])) if errors else ("wrong", "")
+
+
+def _module(error: Mapping) -> str:
+    """Return the module that could not be imported, if that was the error and its name is one."""
+    found = re.fullmatch(r"No module named '([\w.]{1,60})'", str(error.get("evalue", "")))
+    return found[1] if found and error.get("ename") == "ModuleNotFoundError" else ""
 
 
 def _builtin(name: str) -> str:

@@ -4,9 +4,7 @@ Hidden cells come last, after everything whose output a learner will be shown. S
 can hold anything of a hidden cell, whatever the learner's code listens to.
 """
 
-import ast
 import hashlib
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 import nbformat
@@ -14,59 +12,13 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from edgelab.course.source import Cell, solved, stub
+from edgelab.grading.answers import answer_names
 from edgelab.grading.needed import needed
-from edgelab.grading.returned import Returned
-
-# What nbval takes for an instruction, when it stands alone in a comment.
-_INSTRUCTION = re.compile(r"\s*#+\s*(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*")
-
-
-def answers(returned: Returned, cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """Return the learner's code by exercise, as it stood in the notebook; an exercise that is not there is left out.
-
-    A cell belongs to the exercise whose id it has, else to the one that its metadata names. An exercise that was split
-    or duplicated has several cells: all of them run, in order, but for copies that are still the untouched stub.
-    """
-    stubs = {cell.name: stub(cell.source, cell.name) for cell in cells if cell.role == "exercise"}
-    found: dict[str, list[str]] = {}
-    for cell in returned.cells:
-        exercise = cell.id if cell.id in stubs else cell.name
-        if exercise in stubs:
-            found.setdefault(exercise, []).append(_without_instructions(cell.source))
-    for exercise, parts in found.items():
-        worked_on = [part for part in parts if part.strip() != stubs[exercise].strip()]
-        found[exercise] = worked_on or parts[:1]
-    return found
 
 
 def solutions(cells: Sequence[Cell]) -> dict[str, list[str]]:
     """Return the reference's code by exercise."""
     return {cell.name: [solved(cell.source)] for cell in cells if cell.role == "exercise"}
-
-
-def answer_names(cells: Sequence[Cell]) -> list[str]:
-    """Return the names that exercises ask for: the functions, classes and values that their stubs define."""
-    return [name for cell in cells if cell.role == "exercise" for name in defined(stub(cell.source, cell.name))]
-
-
-def defined(source: str) -> list[str]:
-    r"""Return the names that code defines for other cells, in order; nothing where Python cannot read it.
-
-    >>> defined("import math\nLOW = 2\ndef half(x):\n    y = x / LOW\n    return y")
-    ['LOW', 'half']
-    """
-    try:
-        statements = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    names: list[str] = []
-    for statement in statements:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.append(statement.name)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            names += [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return names
 
 
 def merge(
@@ -117,9 +69,3 @@ def merge(
 
 def _node(name: str, source: str, *, role: str = "", exercise: str = "") -> NotebookNode:
     return new_code_cell(source, id=name, metadata={"edgelab": {"role": role, "exercise": exercise}})
-
-
-def _without_instructions(source: str) -> str:
-    """Empty the comments that nbval would obey; lines are split as nbval splits them, and keep their number."""
-    lines = source.splitlines(keepends=True)
-    return "".join("#\n" if _INSTRUCTION.fullmatch(line) else line for line in lines)

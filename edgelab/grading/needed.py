@@ -21,17 +21,17 @@ def needed(cells: Mapping[str, str], graded: Iterable[str], learners: Collection
     >>> sorted(needed({"a": "x = 1", "b": "y = x", "c": "z = 3", "check": "print(y)"}, ["check"]))
     ['a', 'b', 'check']
     """
-    names = {name: _words(source) if name in learners else _names(source) for name, source in cells.items()}
+    known = {name: _words(source) if name in learners else names(source) for name, source in cells.items()}
     kept: set[str] = set()
     new = set(graded)
     while new:
         kept |= new
-        used = set().union(*(names[name][1] for name in new))
-        new = {name for name, (gives, _uses) in names.items() if name not in kept and gives & used}
+        used = set().union(*(known[name][1] for name in new))
+        new = {name for name, (gives, _uses) in known.items() if name not in kept and gives & used}
     return kept
 
 
-def _names(source: str) -> tuple[set[str], set[str]]:
+def names(source: str) -> tuple[set[str], set[str]]:
     """Return the names that a cell gives to others, and those that it takes from others."""
     gives: set[str] = set()
     uses: set[str] = set()
@@ -40,7 +40,7 @@ def _names(source: str) -> tuple[set[str], set[str]]:
             table = symtable.symtable(ast.unparse(statement), "cell", "exec")
             uses |= {*_read(table), *_changed(statement)} - gives - set(_loop_variables(statement))
             gives |= {*_written(table), *_changed(statement)}
-    except SyntaxError:  # a magic
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a magic, or no Python at all
         return _words(source)
     return gives, uses
 

@@ -1,7 +1,8 @@
 """A returned notebook as it came: any version of the format, however it was saved, edited or broken.
 
-Only the code cells are of interest, and of those the id, the exercise that they say they are, and the source. nbformat
-would refuse much of what can still be read, so this module reads the JSON itself and believes nothing about its shape.
+Of a cell only its id, the exercise that it says it is, and its source are of interest; of a check also whether it says
+✓. nbformat would refuse much of what can still be read, so this module reads the JSON itself and believes nothing about
+its shape.
 """
 
 import hashlib
@@ -21,16 +22,18 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class ReturnedCell:
-    """A code cell: `id` and `name` are empty where it has none."""
+    """A cell, of code or of text: `id` and `name` are empty where it has none; `ticked` where its output says ✓."""
 
     id: str
     name: str
     source: str
+    is_code: bool = True
+    ticked: bool = False
 
 
 @dataclass(frozen=True)
 class Returned:
-    """A notebook that came back: its code cells in order, which lab it says it is, its language, its digest."""
+    """A notebook that came back: its cells in order, which lab it says it is, its language, its digest."""
 
     cells: tuple[ReturnedCell, ...]
     lab: str
@@ -56,7 +59,7 @@ def parse(content: bytes) -> Returned:
     mark = _dict(_dict(notebook.get("metadata")).get("edgelab"))
     lang = mark.get("lang")
     return Returned(
-        cells=tuple(_cell(cell) for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"),
+        cells=tuple(_cell(cell) for cell in cells if isinstance(cell, dict)),
         lab=_text(mark.get("lab")),
         lang=lang if lang in LANGUAGES else "en",
         sha256=hashlib.sha256(content).hexdigest(),
@@ -88,7 +91,17 @@ def _cell(cell: dict) -> ReturnedCell:
     source = cell.get("source", cell.get("input"))  # "input" is version 3's word
     if isinstance(source, list):
         source = "".join(filter(lambda line: isinstance(line, str), source))
-    return ReturnedCell(_text(cell.get("id")), _text(mark.get("name")), _text(source))
+    is_code = cell.get("cell_type") == "code"
+    return ReturnedCell(
+        _text(cell.get("id")), _text(mark.get("name")), _text(source), is_code, is_code and _ticked(cell)
+    )
+
+
+def _ticked(cell: dict) -> bool:
+    """Return whether a line of what the cell printed begins with ✓."""
+    texts = (output.get("text") for output in _list(cell.get("outputs")) if isinstance(output, dict))
+    joined = ("".join(map(str, text)) if isinstance(text, list) else str(text or "") for text in texts)
+    return any(line.startswith("✓") for text in joined for line in text.splitlines())
 
 
 def _text(value: Any) -> str:

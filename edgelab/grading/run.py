@@ -8,12 +8,14 @@ import dataclasses
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import nbformat
 import psutil
@@ -25,6 +27,7 @@ from edgelab.grading.sandbox import data_dir
 
 SAMPLE_SECONDS = 0.25
 LAST_WORDS_SECONDS = 20  # for pytest to report on the cells that are left, once the kernel is gone
+SETTLING_SECONDS = 5.0  # between the making of a folder and its lock
 DAY = 86_400
 # ipykernel imports a debugger, which nobody uses here, and takes a third of its start for it.
 KERNEL = "import sys; sys.modules['debugpy'] = None; from ipykernel import kernelapp; kernelapp.launch_new_instance()"
@@ -93,6 +96,7 @@ def run(
         InfrastructureError: the kernel did not start, or the run ended in a way that no notebook can bring about.
     """
     folder = Path(tempfile.mkdtemp(prefix=launcher.PREFIX, dir=launcher.SCRATCH))
+    lock = _lock(folder)
     try:
         for cell in notebook.cells:
             cell.metadata.edgelab["timeout"] = max(limits.cell_seconds, 10 * (reference or {}).get(cell.id, 0))
@@ -105,14 +109,40 @@ def run(
         raise InfrastructureError(f"{type(error).__name__}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
 
 
 def sweep() -> None:
-    """Remove what killed runs have left behind, once it is a day old."""
+    """Remove what killed runs have left behind: the folders that nobody holds any more."""
     for folder in launcher.SCRATCH.glob(f"{launcher.PREFIX}*"):
-        status = folder.lstat()
-        if time.time() - status.st_mtime > DAY and (os.name != "posix" or status.st_uid == os.geteuid()):
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            status = folder.lstat()
+            ours = os.name != "posix" or (status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode))
+            if ours and time.time() - status.st_mtime > SETTLING_SECONDS:
+                _lock(folder).close()
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # it is gone, or held by a run beside this one
+            continue
+
+
+def _lock(folder: Path) -> IO:
+    """Hold a run's folder for as long as this process lives, or until the file is closed.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    file = (folder / ".lock").open("ab")
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif time.time() - folder.stat().st_mtime < DAY:
+            raise BlockingIOError
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _write_kernel_spec(folder: Path, limits: Limits, environment: Mapping[str, str], sandboxed: bool) -> None:

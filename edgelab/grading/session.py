@@ -1,6 +1,7 @@
 """A grading from end to end: what is left to do, who does it, and what is written down when it is done."""
 
 import dataclasses
+import functools
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -10,14 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from edgelab.course.folder import edit, make_folder, write_whole
-from edgelab.course.source import read_source, stub
+from edgelab.course.source import Cell, read_source, stub
 from edgelab.grading import feedback, mark
+from edgelab.grading.answers import answers, defined
 from edgelab.grading.collect import Submission
 from edgelab.grading.limits import Limits
-from edgelab.grading.merge import answers
 from edgelab.grading.reference import Reference, grader
 from edgelab.grading.results import Key, Results, key
-from edgelab.grading.returned import Unreadable, parse
+from edgelab.grading.returned import Returned, Unreadable, parse
 from edgelab.grading.run import InfrastructureError
 from edgelab.grading.workers import Workers
 
@@ -72,10 +73,12 @@ def plan(
     exercises are worked on, the last of equal ones.
     """
     known, jobs, kept = {}, [], 0
+    elsewhere: list[dict] = []  # what another grading is for
     chosen: dict[Key, tuple[Submission, str]] = {}
     for submission in submissions:
         row, lab = _look_at(submission, labs)
         if only and lab in labs and lab != only:
+            elsewhere.append(row | {"lab": "", "status": str(mark.Status.ANOTHER_LAB), "detail": lab})
             continue
         if row["status"] != mark.Status.GRADED:
             known[key(row)] = row
@@ -94,6 +97,8 @@ def plan(
             # A worker of a cluster may have started in any folder.
             submission = dataclasses.replace(submission, root=submission.root.absolute())
             jobs.append(Job(submission, digest, reference, labs[lab].absolute(), out.absolute(), limits, dataset))
+    seen = {where[:2] for where in (*chosen, *known, *(key(row) for row in results.rows.values() if row["lab"]))}
+    known |= {key(row): row for row in elsewhere if key(row)[:2] not in seen}  # nobody is missing from the book
     results.forget(where for where, row in results.rows.items() if not row["lab"] and where not in known)
     return Plan([row for where, row in known.items() if results.rows.get(where) != row], jobs, kept)
 
@@ -115,13 +120,17 @@ def grade_one(job: Job) -> dict:
     except Unreadable as problem:
         return row | {"status": str(mark.Status.UNREADABLE), "detail": str(problem)}
     folder = make_folder(job.out / "feedback" / feedback.file_name(submission.learner, submission.user))
-    page = feedback.page(graded, submission.learner, job.source, job.reference.cells)
+    try:
+        page = feedback.page(graded, submission.learner, job.source, job.reference.cells)
+    except Exception:  # of nbconvert, say, on an output that nobody foresaw: no mark is lost over a page
+        page = feedback.plain_page(graded, submission.learner, lab)
     write_whole(folder / f"{lab}.html", page.encode("utf-8", "replace"))
     return row | {
         "status": str(graded.status),
         "exercises": {name: vars(found) for name, found in graded.marks.items()},
         "lang": graded.lang,
         "runs": graded.runs,
+        "seconds": graded.seconds,
         "feedback": (folder / f"{lab}.html").relative_to(job.out).as_posix(),
     }
 
@@ -174,8 +183,8 @@ def _look_at(submission: Submission, labs: Mapping[str, Path]) -> tuple[dict, st
     try:
         content = submission.read()
         lab = submission.lab
-        if lab not in labs and len(content) <= MAX_LOOK_INSIDE:
-            lab = parse(content).lab
+        if len(content) <= MAX_LOOK_INSIDE:
+            lab = _lab_inside(parse(content), labs) or lab
         status, detail = (mark.Status.GRADED if lab in labs else mark.Status.UNKNOWN_LAB), ""
     except Unreadable as problem:
         content, lab, status, detail = b"", submission.lab, mark.Status.UNREADABLE, str(problem)
@@ -183,15 +192,42 @@ def _look_at(submission: Submission, labs: Mapping[str, Path]) -> tuple[dict, st
     return row, lab
 
 
+def _lab_inside(notebook: Returned, labs: Mapping[str, Path]) -> str:
+    """Return the lab that a notebook holds, whatever its file is called: as it says itself, else by its exercises."""
+    if notebook.lab in labs:
+        return notebook.lab
+    exercises = {name: _stubs(source) for name, source in labs.items()}
+    known = {cell.id or cell.name for cell in notebook.cells} | {cell.name for cell in notebook.cells}
+    counts = {name: len(known & stubs.keys()) for name, stubs in exercises.items()}
+    if not any(counts.values()):  # no ids, no names: what functions are there?
+        functions = {name for cell in notebook.cells if cell.is_code for name in defined(cell.source)}
+        counts = {
+            name: len(functions & {one for code in stubs.values() for one in defined(code)})
+            for name, stubs in exercises.items()
+        }
+    best = max(counts, key=lambda name: counts[name], default="")
+    return best if best and counts[best] else ""
+
+
+@functools.cache
+def _cells(source: Path, _changed: float) -> tuple[Cell, ...]:
+    return tuple(read_source(source))
+
+
+def _stubs(source: Path) -> dict[str, str]:
+    """Return the untouched code of a lab's exercises, by exercise."""
+    cells = _cells(source, source.stat().st_mtime)
+    return {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+
+
 def _worked_on(submission: Submission, source: Path) -> int:
     """Return the number of exercises in which something was written; -1 where that cannot be read."""
-    cells = read_source(source)
-    stubs = {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+    stubs = _stubs(source)
     try:
-        found = answers(parse(submission.read()), cells)
+        found = answers(parse(submission.read()), _cells(source, source.stat().st_mtime))
     except Unreadable:
         return -1
-    return sum([part.strip() for part in parts] != [stubs[name]] for name, parts in found.items())
+    return sum([part.strip() for part in answer.parts] != [stubs[name]] for name, answer in found.items())
 
 
 def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> dict:

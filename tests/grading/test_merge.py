@@ -8,6 +8,7 @@ from nbval.plugin import find_comment_markers
 from edgelab.course.source import parse as parse_source
 from edgelab.course.source import read_source
 from edgelab.grading import merge
+from edgelab.grading.answers import answers
 from edgelab.grading.returned import Returned, ReturnedCell, Unreadable, lab_of, parse
 
 
@@ -19,7 +20,9 @@ def cells(source):
 def merged(cells, *returned: tuple[str, str, str], **options):
     """Merge code cells given as (id, name, source)."""
     notebook = Returned(tuple(ReturnedCell(*cell) for cell in returned), "01_halves", "en", "")
-    return merge.merge(cells, merge.answers(notebook, cells), seed=3, **options)
+    return merge.merge(
+        cells, {name: answer.parts for name, answer in answers(notebook, cells).items()}, seed=3, **options
+    )
 
 
 def sources(notebook) -> dict[str, str]:
@@ -75,7 +78,7 @@ def test_what_is_left_out_gets_its_stub(cells):
 @pytest.mark.parametrize("end", ["\n", "\x0b", "\x0c", "\x1c", "\u2028", "\r"], ids=repr)
 def test_instructions_to_nbval_are_dropped(cells, sign: str, word: str, end: str):
     code = f"x = 1{end}{sign}{word}{end}y = 2"
-    (found,) = merge.answers(Returned((ReturnedCell("half", "", code),), "", "en", ""), cells)["half"]
+    (found,) = answers(Returned((ReturnedCell("half", "", code),), "", "en", ""), cells)["half"].parts
     assert list(find_comment_markers(code)) != []
     assert list(find_comment_markers(found)) == []
     assert len(found.splitlines()) == 3

@@ -4,7 +4,7 @@
 | --- | --- |
 | the grader's reference, English, on `signs`, every cell | the solutions run, and print what the source promises |
 | the same, Spanish, graded cells and what they need | answers depend neither on the language nor on hashing |
-| a learner's untouched copy: exercises, checks and what they need | every stub stops its check, as not implemented |
+| a learner's untouched copy, then one with errors | a check says so, in both languages, and shows only their lines |
 | answers of learners' (`test_answers.py`) | right ones earn all points, mistakes none |
 | a browser, Spanish, on photographs (`test_browser.py`) | widgets move; every cell runs on other data and in Spanish |
 
@@ -12,19 +12,21 @@ That the notebooks of one lab have the same code, whatever they are for, is read
 """
 
 import os
+import re
 import subprocess
 import sys
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
 
 from edgelab.course import build
-from edgelab.course.source import read_source
+from edgelab.course.source import read_source, stub
 from edgelab.grading.merge import merge, solutions
 from edgelab.grading.needed import needed
 
-STUB, CHECK = "NotImplementedError", "Untouched"
+STUB, BROKEN = "NotImplementedError", "return [][1]"
 
 
 def code_cells(notebook):
@@ -72,22 +74,45 @@ def test_every_notebook_of_a_lab_has_the_same_code(source):
 
 
 def errors_of(notebook, folder):
-    """Run a notebook to its end in a folder of a learner's; return the names of its errors by cell id."""
+    """Run a notebook to its end in a folder of a learner's; return the lines of its errors by cell id."""
     (folder / ".edgelab").mkdir()
     where = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=300, allow_errors=True, resources=where, kernel_name="python3").execute()
-    return {cell.id: output.ename for cell in notebook.cells for output in cell.get("outputs", ()) if "ename" in output}
+    outputs = [(cell.id, output) for cell in notebook.cells for output in cell.get("outputs", ())]
+    return {name: output.traceback for name, output in outputs if "ename" in output}
 
 
-def test_an_untouched_copy_stops_only_at_not_implemented(source, labs, tmp_path):
-    notebook = nbformat.read(labs / f"{source.stem}.ipynb", as_version=4)
-    roles = {role: {cell.id for cell in read_source(source) if cell.role == role} for role in ("check", "exercise")}
-    kept = needed(dict(code_cells(notebook)), roles["check"] | roles["exercise"])
+@pytest.mark.parametrize(
+    ("lang", "untouched", "stopped"),
+    [("en", "is still to be written", "stopped with"), ("es", "está todavía por escribir", "se ha detenido con")],
+    ids=["en", "es"],
+)
+def test_checks_of_untouched_and_broken_exercises_show_nothing_of_their_own(
+    source, labs, tmp_path, monkeypatch, lang, untouched, stopped
+):
+    """As the first "Run All" shows them, and then as someone sees them whose function has an error in it."""
+    monkeypatch.setenv("EDGELAB_LANG", lang)
+    notebook = nbformat.read(labs / ("" if lang == "en" else lang) / f"{source.stem}.ipynb", as_version=4)
+    cells = {cell.id: cell for cell in read_source(source) if cell.role in ("check", "exercise")}
+    kept = needed(dict(code_cells(notebook)), cells)
     notebook.cells = [cell for cell in notebook.cells if cell.id in kept]
+    for cell in cells.values():
+        code = re.sub(r"raise NotImplementedError\(.*\)", BROKEN, stub(cell.source, cell.name))
+        notebook.cells.append(new_code_cell(code, id=f"broken-{cell.id}"[:64]))
     errors = errors_of(notebook, tmp_path)
-    assert roles["check"]
-    assert {errors.pop(name) for name in roles["check"]} == {CHECK}
-    assert set(errors.values()) <= {STUB}
+    checks = [cell for cell in cells.values() if cell.role == "check"]
+    assert checks
+    for cell in checks:
+        (line,) = errors.pop(cell.id)
+        assert untouched in line
+        assert cell.exercise in line
+        first, *frames = "\n".join(errors.pop(f"broken-{cell.id}"[:64])).split("\n")
+        assert f"{stopped} IndexError: list index out of range" in first
+        assert "(" in first
+        shown = "\n".join(frames)
+        assert BROKEN in re.sub(r"\x1b\[[0-9;]*m", "", shown)
+        assert not re.search(r"check\.py|Case\(|Mistake|mistakes|site-packages|edgelab", shown), shown
+    assert all(STUB in error[-1] for error in errors.values()), errors
 
 
 def test_a_lab_gives_ten_points_in_three_to_five_exercises(source):
@@ -117,7 +142,9 @@ def test_the_whole_lab_is_green_under_plain_nbval(source, lang, dataset, tmp_pat
 @pytest.mark.long
 def test_a_whole_untouched_copy_stops_only_at_not_implemented(source, labs, tmp_path):
     notebook = nbformat.read(labs / f"{source.stem}.ipynb", as_version=4)
-    assert set(errors_of(notebook, tmp_path).values()) == {STUB, CHECK}
+    errors = errors_of(notebook, tmp_path)
+    assert errors
+    assert all(STUB in lines[-1] or "is still to be written" in lines[-1] for lines in errors.values()), errors
 
 
 def test_committed_notebooks_and_translations_are_up_to_date(labs):

@@ -99,7 +99,7 @@ def _reasons(marks: Iterable[Mapping]) -> Counter[str]:
         if mark["points"] == mark["possible"]:
             continue
         text = _reason(mark)
-        key = re.sub(r"-?\d[\d.,]*(e[+-]?\d+)?", "#", text)  # answers differ in their numbers
+        key = re.sub(r"-?\d+([.,]\d+)*(e[+-]?\d+)?", "#", text)  # answers differ in their numbers
         counts[examples.setdefault(key, text)] += 1
     return counts
 

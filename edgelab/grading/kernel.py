@@ -100,10 +100,13 @@ class WatchedKernel(RunningKernel):
         for channel in (self.kc.iopub_channel, self.kc.shell_channel):
             channel.socket.disable_monitor()
         self.kc.stop_channels()
+        self._kill()
+        del self.km
+
+    def _kill(self) -> None:
         provisioner = cast(Any, self.km.provisioner)  # to jupyter_client's own types, its `process` is always None
         run_sync(provisioner.kill)()
         provisioner.process.wait()
-        del self.km
 
     def _begin(self) -> None:
         self._waiting: deque[dict] = deque()
@@ -131,7 +134,7 @@ class WatchedKernel(RunningKernel):
         if time.monotonic() - self._cut_off > DEATH_SECONDS:
             self._cut_off = float("inf")
             if self.is_alive():
-                self.overflowed = True
+                self._kill()  # zmq does not connect again: nothing more would be heard of this kernel
                 raise TooMuchOutput
 
     def _read_output(self) -> None:

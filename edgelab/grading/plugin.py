@@ -108,11 +108,13 @@ class GradedCell(IPyNbCell):
     def why(self, error: BaseException | None) -> str:
         """Return in a word why the cell did not pass."""
         kernel = self.parent.kernel
+        if isinstance(error, TooMuchOutput):
+            return "output"
         if self.late:
             return "output" if kernel.replied else "time"  # it ended, and yet the end of its output was lost
         if isinstance(error, KernelDied) or not kernel.is_alive():
             return "died"
-        if isinstance(error, TooMuchOutput) or kernel.overflowed:
+        if kernel.overflowed:
             return "output"
         failed = any(output.output_type == "error" for output in self.test_outputs or ())
         return "error" if failed or not isinstance(error, NbCellError) else "differs"

@@ -14,6 +14,7 @@ import pytest
 from edgelab import data
 from edgelab.course.source import read_source
 from edgelab.grading import feedback, sandbox
+from edgelab.grading.kernel import OUTPUT_SECONDS
 from edgelab.grading.limits import MB, Limits
 from edgelab.grading.mark import Status
 
@@ -179,6 +180,13 @@ HARMS = {
 def test_harm_is_named_and_the_other_exercise_keeps_its_points(mark, answer, code: str, status: Status):
     graded = mark(answer(half=code, evens=EVENS))
     assert (graded.status, graded.marks["half"].points, graded.marks["evens"].points) == (status, 0, 2)
+
+
+def test_one_message_that_is_too_large_is_not_waited_for(mark, answer):
+    for code in (HARMS["one message of 50 MB"][0], "raise ValueError('x' * (20 * 2**20))"):
+        graded = mark(answer(half=code, evens=EVENS))
+        assert (graded.status, graded.marks["evens"].points) == (Status.TOO_MUCH_OUTPUT, 2)
+        assert graded.seconds < OUTPUT_SECONDS
 
 
 # What the code can reach: each line is tried, and prints what came of it.

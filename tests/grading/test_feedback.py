@@ -2,6 +2,7 @@
 
 import html
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -109,6 +110,61 @@ def test_code_that_took_python_down_is_shown(mark, answer, source):
     text = html.unescape(re.sub("<[^>]*>", "", feedback.page(graded, "ada", source, read_source(source))))
     assert "os._exit(0)" in text
     assert "NotImplementedError" not in text
+
+
+def test_a_page_that_cannot_be_drawn_costs_no_marks(course_of_one, monkeypatch):
+    """As nbconvert stopped once at half an ANSI colour."""
+    half = "print('\\x1b[38m', '\\x1b[48;5m', '\\x1b[38;2;1m')\ndef half(number):\n    return number / 2"
+    row, page = course_of_one(half)
+    assert (row["status"], row["exercises"]["half"]["points"]) == ("graded", 3)
+    assert "half: 3 of 3 points" in page
+
+    def fails(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(feedback, "page", fails)
+    row, page = course_of_one(half)
+    assert (row["status"], row["exercises"]["half"]["points"]) == ("graded", 3)
+    assert "half: 3 of 3 points" in page
+    assert html.escape("return number / 2") in page
+
+
+@pytest.fixture
+def course_of_one(answer, hand_in, lab_reference, source, tmp_path):
+    """Return a function that grades one answer to `half`, and returns the row and the page."""
+    from edgelab.grading import session
+    from edgelab.grading.limits import Limits
+
+    def graded(half: str) -> tuple[dict, str]:
+        submission = hand_in(answer(half=half))
+        job = session.Job(submission, "", lab_reference, source, tmp_path / "out", Limits(wall_seconds=90), "")
+        row = session.grade_one(job)
+        return row, (tmp_path / "out" / row["feedback"]).read_text()
+
+    return graded
+
+
+def test_it_tells_nothing_of_the_graders_folders(course_of_one):
+    half = (
+        "import sys, edgelab, os\nprint(sys.executable, edgelab.__file__, os.__file__)\n"
+        "from edgelab.course import hidden\nhidden.rng()\n"
+    )
+    _row, page = course_of_one(half)
+    text = html.unescape(re.sub("<[^>]*>", "", page))
+    assert "edgelab/course/hidden.py" in text or "TypeError" in text
+    for folder in (str(feedback.PACKAGE.parent), sys.prefix, sys.base_prefix):
+        assert folder not in text
+
+
+def test_where_an_answer_was_found_and_what_it_lacked_is_told(mark, answer, source):
+    notebook = answer(half="import pandas_of_mine")
+    notebook["cells"].append({"cell_type": "code", "metadata": {}, "source": "def evens(numbers):\n    return []"})
+    page = html.unescape(feedback.page(mark(notebook), "ada", source, read_source(source)))
+    assert "The course does not have the package pandas_of_mine" in page
+    assert "Your answer was found in another cell" in page
+    shown = feedback.with_marks_by_hand(page, {"half": (1.5, "<b>nearly</b>")}, "en")
+    assert "By hand: 1.5 points. &lt;b&gt;nearly&lt;/b&gt;" in shown
+    assert feedback.with_marks_by_hand(shown, {}, "en") == page
 
 
 def test_names_become_folders():

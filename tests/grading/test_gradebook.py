@@ -40,16 +40,19 @@ def test_a_row_a_learner_and_a_column_an_exercise(tmp_path: Path):
         "01_halves evens [2]",
         "01_halves total [5]",
         "01_halves by hand",
+        "01_halves to look at",
         "01_halves reference",
         "02_thirds status",
         "02_thirds third [10]",
         "02_thirds total [10]",
         "02_thirds by hand",
+        "02_thirds to look at",
         "02_thirds reference",
         "other files",
         "grader",
     ]
-    assert ada == ["ada", "", "graded", "3", "2", "5", "", "abc", "not handed in", "", "", "", "", "", "edgelab 1.2.3"]
+    assert ada[:9] == ["ada", "", "graded", "3", "2", "5", "", "", "abc"]
+    assert ada[9:] == ["not handed in", "", "", "", "", "", "", "edgelab 1.2.3"]
     assert bob[:6] == ["bob", "", "graded", "1", "0", "1"]
 
 
@@ -196,7 +199,59 @@ def test_a_wrong_line_by_hand_is_named(tmp_path: Path, line: str, message: str):
 
 def test_a_file_for_marks_by_hand_is_there(tmp_path: Path):
     written(tmp_path, row("ada"))
-    assert (tmp_path / "manual.csv").read_text("utf-8-sig").strip() == "learner,lab,exercise,points,comment"
+    assert (tmp_path / "manual.csv").read_text("utf-8-sig").strip() == "learner,user,lab,exercise,points,comment"
+
+
+def test_a_mark_by_hand_for_one_of_two_namesakes(tmp_path: Path):
+    manual = "learner,user,lab,exercise,points,comment\nada,2,01_halves,half,3,\nada,,01_halves,evens,1,\n"
+    (_, *lines) = written(tmp_path, *(row("ada", user=user, half=0, evens=0) for user in ("1", "2")), manual=manual)
+    assert [line[3:5] for line in lines] == [["0", "1"], ["3", "1"]]
+
+
+def test_marks_by_hand_are_on_the_pages_and_in_the_zip_and_leave_with_their_line(tmp_path: Path):
+    page = tmp_path / "feedback" / "ada.html"
+    page.parent.mkdir()
+    page.write_text("<h2>half</h2><!-- by hand: half --><!-- end --><h2>evens</h2><!-- by hand: evens --><!-- end -->")
+    before = page.read_text()
+    ada = row("Ada", user="417", platform="moodle", half=0) | {"feedback": "feedback/ada.html", "lang": "es"}
+    header = "learner,user,lab,exercise,points,comment\n"
+    written(tmp_path, ada, manual=f"{header}Ada,,01_halves,half,2.5,good <idea>\n")
+    assert "2.5 puntos" in page.read_text()
+    assert "good &lt;idea&gt;" in page.read_text()
+    with zipfile.ZipFile(tmp_path / "moodle-01_halves-feedback.zip") as archive:
+        assert archive.read(archive.namelist()[0]).decode() == page.read_text()
+    once = page.read_text()
+    written(tmp_path, ada)
+    assert page.read_text() == once
+    written(tmp_path, ada, manual=header)
+    assert page.read_text() == before
+
+
+def test_a_tick_that_earned_nothing_is_worth_a_look(tmp_path: Path):
+    found = row("ada", half=0, evens=3)
+    found["exercises"]["half"] |= {"ticked": True, "module": "pandas", "verdict": "error", "found": "elsewhere"}
+    found["exercises"]["evens"] |= {"ticked": True}
+    (_, line) = written(tmp_path, found)
+    assert line[7] == "half: found in another cell, ✓ in the notebook, 0 of 3 here (no module pandas)"
+
+
+def test_the_class_report_counts_what_stood_in_the_way(tmp_path: Path):
+    rows = []
+    for number, said in enumerate(["f(1) gives 2; it should be 3.\nHint: Add <b>one</b>."] * 3 + ["f(7) gives 1."] * 2):
+        rows.append(row(f"learner {number}", half=0, evens=2) | {"seconds": 2.0 + number})
+        rows[-1]["exercises"]["half"] |= {"said": said, "verdict": "wrong"}
+    rows[0]["exercises"]["half"]["points"] = 3
+    rows[4]["exercises"]["half"]["said"] = "f(12.5) gives -3e-4."
+    header, half, *_ = written(tmp_path, *rows, name="class.csv")
+    assert dict(zip(header, half, strict=True)) == {
+        "lab": "01_halves", "exercise": "half", "possible": "3", "handed in": "5", "mean": "0.6", "full": "1",
+        "none": "4", "untouched": "0", "most often": "Hint: Add <b>one</b>.", "how often": "2",
+        "next": "f(7) gives 1.", "how often next": "2", "median seconds of a lab's run": "4", "longest": "6",
+    }  # fmt: skip
+    page = (tmp_path / "class.html").read_text()
+    assert "2 × Hint: Add &lt;b&gt;one&lt;/b&gt;." in page
+    assert "<script" not in page
+    assert "02_thirds" not in page
 
 
 def test_the_order_of_the_rows_does_not_matter(tmp_path: Path):

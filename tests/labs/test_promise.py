@@ -16,8 +16,8 @@ import pytest
 from edgelab.course.check import NotYet
 from edgelab.course.hidden import run
 from edgelab.course.source import read_source, solved
+from edgelab.grading.answers import answer_names, defined
 from edgelab.grading.compare import agrees
-from edgelab.grading.merge import answer_names, defined
 from edgelab.grading.needed import needed
 from tests.labs.test_answers import answers
 
@@ -139,7 +139,7 @@ def NAME(*args):
     for value in args:
         if hasattr(value, "mul_") and value.is_floating_point():
             value.detach().mul_(1.5)
-        elif isinstance(value, list) and len(value) > 1 and isinstance(value[0], float):
+        elif isinstance(value, list) and len(value) > 1 and isinstance(value[0], int | float):
             value.sort()
             value[0], value[-1] = value[-1], value[0]
     return result

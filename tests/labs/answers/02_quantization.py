@@ -1,4 +1,5 @@
 # Answers that learners give in lab 02: each cell is named `exercise: right` or `exercise: wrong`, and then says why.
+# Behind `exercise: hinted` stands what the self-check must say of a likely mistake.
 
 # %% choose-qparams: right
 def choose_qparams(min_val, max_val, bits):

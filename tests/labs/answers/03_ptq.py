@@ -1,4 +1,5 @@
 # Answers that learners give in lab 03: each cell is named `exercise: right` or `exercise: wrong`, and then says why.
+# Behind `exercise: hinted` stands what the self-check must say of a likely mistake.
 
 # %% fold: right
 def fold(weight, bias, mean, var, gamma, beta, eps):

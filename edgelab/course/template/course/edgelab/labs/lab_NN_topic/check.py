@@ -11,7 +11,12 @@ LAB = "NN_topic"
 def shares(answer: Callable) -> None:
     """Check `shares(amounts)`."""
     with exercise(LAB, "shares"):
-        cases = [Case(([1, 1, 2],), [25, 25, 50]), Case(([30, 10],), [75, 25]), Case(([8],), [100])]
+        cases = [
+            Case(([1, 1, 2],), [25.0, 25.0, 50.0]),
+            Case(([3, 4, 13],), [15.0, 20.0, 65.0]),
+            Case(([0.3, 97.1],), [30 / 97.4, 9710 / 97.4]),
+            Case(([8],), [100.0]),
+        ]
         mistakes = [
             Mistake(
                 lambda amounts: [amount / sum(amounts) for amount in amounts],
@@ -65,7 +70,7 @@ def _count(shares: list, percent: float) -> int:
 def reuse(answer: Callable) -> None:
     """Check `reuse(macs, params)`."""
     with exercise(LAB, "reuse"):
-        cases = [Case((1000, 10), 100), Case((50, 100), 0.5), Case((7, 2), 3.5)]
+        cases = [Case((1000, 10), 100.0), Case((50, 100), 0.5), Case((20, 17), 20 / 17)]
         mistakes = [
             Mistake(
                 lambda macs, params: params / macs,

@@ -1,4 +1,5 @@
 # Answers that learners give in lab NN: each cell is named `exercise: right` or `exercise: wrong`, and then says why.
+# Behind `exercise: hinted` stands what the self-check must say of a likely mistake.
 
 # %% shares: right
 def shares(amounts):
@@ -63,3 +64,19 @@ def reuse(macs, params):
 # rounds down
 def reuse(macs, params):
     return macs // params
+
+
+# %% shares: hinted
+# You divide by how many there are
+def shares(amounts):
+    return [100 * amount / len(amounts) for amount in amounts]
+
+
+# %% layers-for: hinted
+# You begin with the smallest layer
+def layers_for(shares, percent):
+    reached = 0
+    for count, share in enumerate(sorted(shares), start=1):
+        reached += share
+        if reached >= percent:
+            return count

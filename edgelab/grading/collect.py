@@ -17,6 +17,7 @@ import lzma
 import os
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -113,16 +114,19 @@ def collect(path: Path) -> list[Submission]:
 
 
 def _common_folder(names: list[str]) -> str:
-    """Return the folder that an archive was made of, if it is around all the learners' own: `submissions/`."""
+    """Return the folder that an archive was made of, if it is around all the learners' own: `submissions/`.
+
+    A folder that names its learner is none of that kind.
+    """
     outer = {name.split("/", 1)[0] for name in names}
-    if len(outer) == 1 and all(name.count("/") >= 2 for name in names):
+    if len(outer) == 1 and all(name.count("/") >= 2 for name in names) and not any(map(_MOODLE.fullmatch, outer)):
         return f"{outer.pop()}/"
     return ""
 
 
 def _submission(root: Path, name: str, path: str, inner: str, problem: str) -> Submission:
     """Tell whose file it is from its path: from the outermost folder, or from the name that a platform made up."""
-    first, *rest = PurePosixPath(path).parts
+    first, *rest = PurePosixPath(path.replace("\\", "/")).parts or (path,)  # as old Windows tools write it
     platform = ""
     if match := _MOODLE.fullmatch(first):
         platform, learner, user = "moodle", match["name"], match["user"]
@@ -133,7 +137,9 @@ def _submission(root: Path, name: str, path: str, inner: str, problem: str) -> S
         platform, learner, user, file = "canvas", match["name"], match["user"], match["file"]
     else:
         learner, user, file = PurePosixPath(first).stem, "", first
-    learner = learner.encode("utf-8", "replace").decode()
+    # Two names that differ in bytes that are no UTF-8 stay two; one name in two forms of Unicode is one.
+    learner = learner.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    learner = unicodedata.normalize("NFC", learner)
     lab = lab_of(PurePosixPath(inner).name) or lab_of(file)
     return Submission(learner, user, lab, root, name, problem, platform, inner)
 
@@ -227,5 +233,7 @@ def _at_most(file: IO[bytes], most: int) -> bytes:
 
 
 def _natural(name: str) -> list:
-    """Return a sort key by which `lab-10` comes after `lab-2`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    """Return a sort key by which `lab-10` comes after `lab-2`: of two numbers the longer one is the larger."""
+    parts = re.split(r"([0-9]+)", name)
+    numbers = [part.lstrip("0") if place % 2 else "" for place, part in enumerate(parts)]
+    return [(len(number), number, part) for number, part in zip(numbers, parts, strict=True)]

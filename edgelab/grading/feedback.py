@@ -31,6 +31,8 @@ from edgelab.i18n import LOCALE
 
 MAX_TEXT = 20_000
 MAX_PICTURE = 2_000_000
+MAX_PAGE = 8_000_000  # characters of code and outputs, shared among the exercises
+MAX_CELLS = 50  # of one exercise
 
 _PAGE = """<!DOCTYPE html>
 <html lang="{lang}">
@@ -143,14 +145,16 @@ def _judged(exercise: str, mark: Mark, _: Callable[[str], str]) -> list[str]:
 def file_name(learner: str, user: str) -> str:
     """Return a folder's name for a learner, whatever they are called: readable, valid everywhere, no two alike.
 
-    >>> file_name("ada", ""), file_name("../=A(1)", "")
-    ('ada', '___=A(1)-d86e001f')
+    A name that is plain stays as it is; any other gets a digest at its end, and no plain name ends so.
+
+    >>> file_name("ada", ""), file_name("o'brien", "")
+    ('ada', 'o_brien-207c7938')
     """
-    wanted = f"{learner} {user}".strip()
-    safe = re.sub(r"[^\w@=(), .-]", "_", wanted).replace("..", "__").strip(". ")[:80]
-    if safe and safe == wanted and safe.isascii() and safe == safe.lower():
-        return safe
-    return f"{safe}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    plain = re.fullmatch(r"[a-z0-9](?:[a-z0-9_ .-]{0,78}[a-z0-9_-])?", learner) and ".." not in learner
+    if plain and not user and not re.search(r"-[0-9a-f]{8}$", learner):
+        return learner
+    safe = re.sub(r"[^\w@=(), .-]", "_", f"{learner} {user}".strip()).replace("..", "__").strip(". ")[:80]
+    return f"{safe}-{hashlib.sha256(repr((learner, user)).encode()).hexdigest()[:8]}"
 
 
 def _verdict(mark: Mark, _: Callable[[str], str]) -> str:
@@ -188,12 +192,18 @@ def _rendered(
     """Return the exercise's text, the learner's code and what it and the check put out, as HTML."""
     place = next(place for place, cell in enumerate(cells) if cell.role == "exercise" and cell.name == exercise)
     text = cells[place - 1].source if place and cells[place - 1].kind == "markdown" else ""
-    nodes = [new_code_cell(part[:MAX_TEXT]) for part in graded.left_out.get(exercise, ())]
+    nodes = [new_code_cell(part[:MAX_TEXT]) for part in graded.left_out.get(exercise, ())[:MAX_CELLS]]
+    left = MAX_PAGE // len(graded.marks)
     runs = {cell.id: cell for cell in graded.cells}
     for cell in graded.notebook.cells if with_cells and not nodes else ():
         if cell.metadata.edgelab.exercise == exercise and cell.metadata.edgelab.role in ("exercise", "check"):
             run = runs.get(cell.id)
-            nodes.append(new_code_cell(cell.source[:MAX_TEXT], outputs=_outputs(run) if run else []))
+            outputs = _outputs(run) if run else []
+            left -= len(cell.source[:MAX_TEXT]) + sum(len(str(output)) for output in outputs)
+            if left < 0 or len(nodes) == MAX_CELLS:
+                nodes.append(new_code_cell("# ..."))
+                break
+            nodes.append(new_code_cell(cell.source[:MAX_TEXT], outputs=outputs))
     renderer = _Renderer(escape=False, exclude_anchor_links=True)
     return MarkdownWithMath(renderer=renderer).render(_last_section(prose.get(text, text))) + _html(nodes)
 

@@ -23,7 +23,10 @@ from edgelab.i18n import _
 
 MANUAL = "manual.csv"
 _MANUAL_COLUMNS = ("learner", "user", "lab", "exercise", "points", "comment")
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")  # the full-width signs count as well
+_SIGNS = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"  # that begin a formula; the full-width ones count as well
+# Where cells may begin for a spreadsheet: at the start, and behind whatever it takes for a separator or a quote.
+_FORMULA = re.compile(rf"(?:^|(?<=[;,|\t\r\n\"']))(?=\s*{_SIGNS})|^(?=[\t\r\n])")
+_GUARDED = re.compile(rf"(^|[;,|\t\r\n\"'])'(?=\s*{_SIGNS}|[\t\r\n])")
 _UNGRADED = (Status.NOT_GRADED, Status.UNKNOWN_LAB, Status.ANOTHER_LAB)
 
 
@@ -230,7 +233,8 @@ def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> s
 
 def _csv(rows: Iterable[Sequence]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
+    writer = csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 
@@ -238,12 +242,11 @@ def _cell(value: str | float | None) -> str | float:
     """Return a value as it is safe in a spreadsheet: a text that would be run as a formula is marked as text."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and value != "-" and _FORMULA.match(value):
-        return f"'{value}"
+    if isinstance(value, str) and value != "-":
+        return _FORMULA.sub("'", value)
     return "" if value is None else value
 
 
 def _plain(value: str | None) -> str:
-    """Return a cell that a person has typed, or copied from a gradebook with the mark that `_cell` put there."""
-    value = (value or "").strip()
-    return value[1:] if value[:1] == "'" and _FORMULA.match(value[1:]) else value
+    """Return a cell that a person has typed, or copied from a gradebook with the marks that `_cell` put there."""
+    return _GUARDED.sub(r"\1", (value or "").strip())

@@ -10,15 +10,16 @@ import zmq
 from jupyter_client.manager import KernelManager
 from jupyter_core.utils import run_sync
 from nbval.kernel import RunningKernel
-from zmq.utils.monitor import recv_monitor_message
+
+from edgelab.grading.relay import Relay
 
 POLL_SECONDS = 0.1
 MESSAGE_BYTES = 200  # what a message takes, empty
 BATCH = 1000  # messages to read before looking at the clock again: more may come than can be read
 OUTPUT_SECONDS = 30.0  # for the output of a cell that has ended: the machine may be busy
 GRACE_SECONDS = 5.0  # to come to rest after an interrupt
-DEATH_SECONDS = 1.0  # for the end of a process to be seen, once its connections have ended
-MAX_MESSAGE = 16 * 2**20  # JSON takes up to twenty times its size in memory
+MAX_MESSAGE = 16 * 2**20  # without a relay; JSON takes up to twenty times its size in memory
+BYTES_A_CHARACTER, BYTES_BESIDES = 8, 4 * 2**20  # of a cell's output and all its messages, on their way here
 RECONNECT_MILLISECONDS = 10  # the kernel's sockets are not there yet when we look for them first
 MAX_MESSAGES = 4  # that zmq receives before we have read them; what is more waits in the kernel, and in its memory
 
@@ -32,11 +33,13 @@ class TooMuchOutput(Exception):
 
 
 class WatchedKernel(RunningKernel):
-    """What nbval asks of a kernel, with `max_output`, the bytes that one cell may send."""
+    """What nbval asks of a kernel, with `max_output`, the characters that one cell may send, and all of them together.
 
-    def __init__(self, kernel_name: str, cwd: str, *, startup_timeout: float, max_output: int):
+    What it sends is counted twice: as bytes, by the relay, before anything is made of them; and as what is kept.
+    """
+
+    def __init__(self, kernel_name: str, cwd: str, *, startup_timeout: float, max_output: int, max_outputs: int):
         context = zmq.Context()
-        # zmq drops the connection of whoever sends more: it would be in memory before anyone could count it.
         context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         context.setsockopt(zmq.RCVHWM, MAX_MESSAGES)
         context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
@@ -44,9 +47,9 @@ class WatchedKernel(RunningKernel):
         self.km.start_kernel(cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.kc = self.km.client(context=context)
         self.kc.start_channels(stdin=False, hb=False)
-        channels = (self.kc.iopub_channel, self.kc.shell_channel)
-        self._monitors = [channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) for channel in channels]
-        self._max_output = max_output
+        self._relay: Relay | None = getattr(self.km.provisioner, "relay", None)
+        self._max_output, self._max_outputs, self._sent_before = max_output, max_outputs, 0
+        self._sent = 0
         self._begin()
         self.await_reply(self.kc.kernel_info(), timeout=startup_timeout)
         self._ensure_iopub_up()
@@ -97,10 +100,10 @@ class WatchedKernel(RunningKernel):
 
     def stop(self) -> None:
         """End the kernel, and what is in its process group: at once, since there is nothing for it to put in order."""
-        for channel in (self.kc.iopub_channel, self.kc.shell_channel):
-            channel.socket.disable_monitor()
         self.kc.stop_channels()
         self._kill()
+        if self._relay is not None:
+            self._relay.close()
         del self.km
 
     def _kill(self) -> None:
@@ -110,9 +113,11 @@ class WatchedKernel(RunningKernel):
 
     def _begin(self) -> None:
         self._waiting: deque[dict] = deque()
+        self._sent_before += self._sent
         self._sent, self._cell = 0, ""
         self._deadline = float("inf")
-        self._cut_off = float("inf")
+        if self._relay is not None:
+            self._relay.allow(BYTES_A_CHARACTER * self._max_output + BYTES_BESIDES)
         self._ended = self.overflowed = self.replied = self._executing = False
 
     def _next_output(self, timeout: float) -> dict:
@@ -128,14 +133,10 @@ class WatchedKernel(RunningKernel):
                 self._raise_if_cut_off()
 
     def _raise_if_cut_off(self) -> None:
-        """Raise TooMuchOutput if zmq has dropped a connection: over too large a message, and not over a death."""
-        if any([monitor.poll(0) and recv_monitor_message(monitor) for monitor in self._monitors]):
-            self._cut_off = time.monotonic()
-        if time.monotonic() - self._cut_off > DEATH_SECONDS:
-            self._cut_off = float("inf")
-            if self.is_alive():
-                self._kill()  # zmq does not connect again: nothing more would be heard of this kernel
-                raise TooMuchOutput
+        """Raise TooMuchOutput if the relay lets nothing through any more; the kernel ends with that."""
+        if self._relay is not None and self._relay.overflowed and self.is_alive():
+            self._kill()
+            raise TooMuchOutput
 
     def _read_output(self) -> None:
         """Take the output that has arrived: a queue that nobody empties would lose messages, the last one included."""
@@ -153,10 +154,12 @@ class WatchedKernel(RunningKernel):
         Messages are what the learner's code wants them to be: of any kind, about any cell, as many as time allows.
         """
         content, kind = message.get("content"), str(message.get("msg_type"))
+        message["buffers"], message["metadata"] = [], {}  # what nobody reads is not kept
         if _parent(message) != self._cell:
             return False
         self._sent += _size(content) + len(kind) + MESSAGE_BYTES
-        self.overflowed = self.overflowed or self._sent > self._max_output
+        too_much = self._sent > self._max_output or self._sent_before + self._sent > self._max_outputs
+        self.overflowed = self.overflowed or too_much
         if not self.overflowed:
             return True
         first_end = kind == "status" and content == {"execution_state": "idle"} and not self._ended

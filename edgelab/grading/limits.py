@@ -17,6 +17,7 @@ class Limits:
         processes: with their threads.
         disk: of each of the three folders that the kernel can write to; they are memory, too.
         output: of one cell.
+        outputs: of all cells together.
     """
 
     wall_seconds: float = 600
@@ -26,3 +27,4 @@ class Limits:
     processes: int = 256
     disk: int = 256 * MB
     output: int = 2 * MB
+    outputs: int = 16 * MB

@@ -3,6 +3,7 @@
 It runs outside the sandbox: `python -I -m pytest -p nbval.plugin -p edgelab.grading.plugin --grade-report FILE`
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -20,17 +21,20 @@ from edgelab.grading.compare import agrees
 from edgelab.grading.kernel import KernelDied, TooMuchOutput, WatchedKernel
 
 STARTUP_SECONDS = 60
+MEMORY = 4 * 2**30  # address space, of which a tenth is ever used
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take the report's file, what a cell may print, and the process that would read the report."""
     parser.addoption("--grade-report", type=Path)
     parser.addoption("--grade-max-output", type=int)
+    parser.addoption("--grade-max-outputs", type=int)
     parser.addoption("--grade-parent", type=int)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stop when the process that started this one is gone: nobody would read the report."""
+    """Stop when the process that started this one is gone: nobody would read the report. Take only so much memory."""
+    _limit_memory()
     threading.Thread(target=_stop_with, args=(config.option.grade_parent,), daemon=True).start()
 
 
@@ -69,6 +73,7 @@ class GradedNotebook(IPyNbFile):
             cwd=str(self.path.parent / "work"),  # empty: without the sandbox, the notebook would lie beside the kernel
             startup_timeout=STARTUP_SECONDS,
             max_output=option.grade_max_output,
+            max_outputs=option.grade_max_outputs,
         )
         self.skip_compare += ("stderr",)
         write(option.grade_report, {"ready": True})
@@ -137,6 +142,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _printed(outputs: list) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+
+
+def _limit_memory() -> None:
+    """Limit this process, where learners' messages are read; the sandbox sets the kernel's own limits."""
+    if os.name == "posix":
+        import resource
+
+        _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        with contextlib.suppress(ValueError, OSError):  # a lower limit is there already
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
 
 
 def _stop_with(parent: int) -> None:

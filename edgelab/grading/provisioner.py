@@ -4,6 +4,7 @@ A kernel specification asks for it by name, `"kernel_provisioner": {"provisioner
 says in its `config` which limits, environment and socket folder the kernel gets.
 """
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -16,46 +17,61 @@ from traitlets import Dict, Unicode
 
 from edgelab.grading import sandbox, seccomp
 from edgelab.grading.limits import Limits
+from edgelab.grading.relay import Relay
+
+INFO_BYTES = 4096
 
 
 class SandboxProvisioner(LocalProvisioner):
-    """Starts a kernel in bubblewrap, and talks to it through sockets in a folder, since it has no network."""
+    """Starts a kernel in bubblewrap, and talks to it through a relay, since it has no network and no folder of ours."""
 
     parent: KernelManager
     environment = Dict(config=True)
     limits = Dict(config=True)
     sockets = Unicode(config=True)
+    relay: Relay | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Put the sandbox's command before the kernel's."""
         manager, folder = self.parent, Path(self.sockets)
         folder.mkdir(mode=0o700, exist_ok=True)
         manager.transport = "ipc"  # before the parent class writes the connection file
-        manager.ip = str(folder / "k")
+        manager.ip = str(sandbox.SOCKETS / "k")
         manager.connection_file = str(folder / "connection.json")
         kwargs = await super().pre_launch(**kwargs)
-        if (uid := sandbox.free_uid()) is not None:
-            for path in (folder, *folder.iterdir()):
-                os.chown(path, uid, uid)
+        uid = sandbox.free_uid()
+        if uid is not None:
+            os.chown(manager.connection_file, uid, uid)
         self._filter = _readable(seccomp.program())
+        self._info, told = os.pipe()
+        self._passed = (told,) if self._filter is None else (told, self._filter)
         prefix = sandbox.command(
             Limits(**self.limits),
             environment=self.environment,
-            sockets=folder,
+            connection=Path(manager.connection_file),
             uid=uid,
             filter_fd=self._filter,
+            info_fd=told,
         )
+        command = [word.replace(manager.connection_file, str(sandbox.CONNECTION)) for word in kwargs["cmd"]]
         # bubblewrap's own environment could be read in /proc by a kernel of the same user.
-        kwargs |= {"cmd": prefix + kwargs["cmd"], "env": {}, "stdin": subprocess.DEVNULL}
-        return {**kwargs, "pass_fds": () if self._filter is None else (self._filter,)}
+        kwargs |= {"cmd": prefix + command, "env": {}, "stdin": subprocess.DEVNULL}
+        return {**kwargs, "pass_fds": self._passed}
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Start bubblewrap, which has read the filter's file descriptor by inheriting it."""
+        """Start bubblewrap, which inherits its file descriptors, and the relay, to which clients connect."""
         try:
-            return await super().launch_kernel(cmd, **kwargs)
+            await super().launch_kernel(cmd, **kwargs)
         finally:
-            if self._filter is not None:
-                os.close(self._filter)
+            for descriptor in self._passed:
+                os.close(descriptor)
+        with open(self._info, "rb") as info:
+            told = json.loads(info.read(INFO_BYTES))  # ends when bubblewrap has told it
+        prefix, found = Path(self.sockets, "k"), self.connection_info
+        ports = (found["shell_port"], found["iopub_port"], found["control_port"])
+        self.relay = Relay(prefix, sandbox.SOCKETS / "k", told["child-pid"], ports)
+        self.connection_info = {**found, "ip": str(prefix)}
+        return self.connection_info
 
 
 def _readable(content: bytes) -> int | None:

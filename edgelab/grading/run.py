@@ -3,12 +3,12 @@
 What comes back is what the plugin wrote, line by line, so a run that had to be killed still tells what it earned.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -108,7 +108,7 @@ def run(
     except OSError as error:
         raise InfrastructureError(f"{type(error).__name__}: {error}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         lock.close()
 
 
@@ -120,9 +120,17 @@ def sweep() -> None:
             ours = os.name != "posix" or (status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode))
             if ours and time.time() - status.st_mtime > SETTLING_SECONDS:
                 _lock(folder).close()
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         except OSError:  # it is gone, or held by a run beside this one
             continue
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever lies in it: Python's own way gives up where folders lie a thousand deep."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--", str(folder)], capture_output=True)
 
 
 def _lock(folder: Path) -> IO:
@@ -171,6 +179,7 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
     arguments = ["-c", os.devnull, "--rootdir", str(folder), "--noconftest", "-p", "no:cacheprovider"]
     arguments += ["-q", "--no-header", "--tb=no", "--capture=no", "--nbval-kernel-name", "edgelab"]
     arguments += ["--grade-report", str(folder / "report.jsonl"), "--grade-max-output", str(limits.output)]
+    arguments += ["--grade-max-outputs", str(limits.outputs)]
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
@@ -184,7 +193,7 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
     }
     process = launcher.start([*arguments, str(folder / "lab.ipynb")], folder, environment)
     try:
-        killed = _watch(process, folder / "sockets", limits)
+        killed = _watch(process, limits)
     finally:
         _kill(_descendants(process.pid))
         process.kill()
@@ -192,7 +201,7 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
     return killed, f"exit code {process.code}; {text[-2000:]}"
 
 
-def _watch(process: launcher.Forked | launcher.Spawned, sockets: Path, limits: Limits) -> str:
+def _watch(process: launcher.Forked | launcher.Spawned, limits: Limits) -> str:
     """Wait for pytest to end. Where the kernel takes too much, end that alone, so that pytest can still report."""
     deadline, killed = time.monotonic() + limits.wall_seconds, ""
     while not process.wait(SAMPLE_SECONDS):
@@ -203,8 +212,7 @@ def _watch(process: launcher.Forked | launcher.Spawned, sockets: Path, limits: L
         kernel = _descendants(process.pid)
         if time.monotonic() > deadline:
             killed = "time"
-        # The one folder that the kernel shares with the host has no limit of its own.
-        elif _takes_more(kernel, limits.memory) or _folder_bytes(sockets) > limits.disk:
+        elif _takes_more(kernel, limits.memory):
             killed = "memory"
         if killed:
             deadline = time.monotonic() + LAST_WORDS_SECONDS
@@ -237,16 +245,6 @@ def _proportional(process: psutil.Process) -> int:
     except psutil.Error:
         return _resident(process)
     return getattr(full, "pss", full.uss)
-
-
-def _folder_bytes(folder: Path) -> int:
-    """Return what lies under a folder, with something for each file: an empty one takes room, too."""
-    total = 0
-    for here, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            with contextlib.suppress(OSError):
-                total += 4096 + os.lstat(os.path.join(here, name)).st_size
-    return total
 
 
 def _kill(processes: list[psutil.Process]) -> None:

@@ -1,7 +1,8 @@
 """The kernel alone runs inside bubblewrap: without a network, as a user who owns nothing, and blind to the host.
 
-It sees the system's programs, Python with its packages, this package and the data sets, all read-only, and three small
-folders of its own, which are memory and gone afterwards. Nothing that is graded, and no solution, is among them.
+It sees the system's programs, Python with its packages, this package and the data sets, all read-only, and a few small
+folders of its own, which are memory and gone afterwards. Nothing that is graded, and no solution, is among them; and no
+folder of the host's can be written to.
 """
 
 import os
@@ -19,6 +20,8 @@ from edgelab.i18n import _
 
 PACKAGE = Path(__file__).parents[1]
 HOME = "/home/learner"
+SOCKETS, SOCKETS_BYTES = Path("/run/kernel"), 64 * 1024  # where the kernel makes its sockets, and nothing else fits
+CONNECTION = Path("/run/connection.json")
 _SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")  # on most systems links into /usr
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives", "/sys/devices/system/cpu")
 
@@ -67,7 +70,7 @@ def check_works() -> None:
     otherwise = _("Grade on Linux with bubblewrap, or add --no-sandbox for submissions that you trust.")
     if shutil.which("bwrap") is None:
         raise EdgelabError(_("The sandbox needs bubblewrap (apt-get install bubblewrap).") + " " + otherwise)
-    probe = [*command(Limits(), environment={}, sockets=None, uid=free_uid(), filter_fd=None), "true"]
+    probe = [*command(Limits(), environment={}, connection=None, uid=free_uid()), "true"]
     done = subprocess.run(probe, capture_output=True, text=True, env={})
     if done.returncode:
         reason = done.stderr.strip() or done.returncode
@@ -83,11 +86,18 @@ def free_uid() -> int | None:
 
 
 def command(
-    limits: Limits, *, environment: Mapping[str, str], sockets: Path | None, uid: int | None, filter_fd: int | None
+    limits: Limits,
+    *,
+    environment: Mapping[str, str],
+    connection: Path | None,
+    uid: int | None,
+    filter_fd: int | None = None,
+    info_fd: int | None = None,
 ) -> list[str]:
     """Return the command line in front of the kernel's own.
 
-    `sockets` is the one folder that is shared with the host; `filter_fd` is open on a seccomp program.
+    `connection` is the kernel's connection file, which it finds at `CONNECTION`; `filter_fd` is open on a seccomp
+    program; to `info_fd` bubblewrap writes which process is the sandbox's first.
     """
     words = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -101,13 +111,16 @@ def command(
     words += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp", HOME):
         words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", folder]
-    readable = [*map(Path, filter(os.path.exists, _SYSTEM_FILES)), *exposed()]
-    for option, path in [*(("--ro-bind", path) for path in readable), *([("--bind", sockets)] if sockets else [])]:
+    words += ["--perms", "755", "--dir", str(SOCKETS.parent)]
+    words += ["--perms", "1777", "--size", str(SOCKETS_BYTES), "--tmpfs", str(SOCKETS)]
+    for path in (*map(Path, filter(os.path.exists, _SYSTEM_FILES)), *exposed()):
         for outer in reversed(path.parents[:-1]):  # made by bubblewrap, they would be root's alone
             words += ["--perms", "755", "--dir", str(outer)]
-        words += [option, str(path), str(path)]
-    if filter_fd is not None:
-        words += ["--seccomp", str(filter_fd)]
+        words += ["--ro-bind", str(path), str(path)]
+    if connection is not None:
+        words += ["--ro-bind", str(connection), str(CONNECTION)]
+    for option, descriptor in (("--seccomp", filter_fd), ("--info-fd", info_fd)):
+        words += [] if descriptor is None else [option, str(descriptor)]
     words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", HOME]
     if uid is not None:
         words += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]

@@ -186,8 +186,9 @@ def _look_at(submission: Submission, labs: Mapping[str, Path]) -> tuple[dict, st
         if len(content) <= MAX_LOOK_INSIDE:
             lab = _lab_inside(parse(content), labs) or lab
         status, detail = (mark.Status.GRADED if lab in labs else mark.Status.UNKNOWN_LAB), ""
-    except Unreadable as problem:
-        content, lab, status, detail = b"", submission.lab, mark.Status.UNREADABLE, str(problem)
+    except Exception as problem:  # whatever one submission holds, it is its own row, and the others are graded
+        reason = str(problem) if isinstance(problem, Unreadable) else type(problem).__name__
+        content, lab, status, detail = b"", submission.lab, mark.Status.UNREADABLE, reason
     row = _row(submission, lab if lab in labs else "", status, detail) | {"sha256": sha256(content).hexdigest()}
     return row, lab
 
@@ -236,7 +237,7 @@ def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> 
         "user": submission.user,
         "platform": submission.platform,
         "lab": lab,
-        "file": submission.name.encode("utf-8", "replace").decode(),
+        "file": _path(submission).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
         "status": str(status),
         "detail": detail,
         "exercises": {},
@@ -245,6 +246,10 @@ def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> 
         "grader": grader(),
         "final": True,
     }
+
+
+def _path(submission: Submission) -> str:
+    return f"{submission.name}: {submission.inner}" if submission.inner else submission.name
 
 
 def _not_graded(job: Job, error: BaseException) -> dict:

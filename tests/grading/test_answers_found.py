@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -238,3 +239,70 @@ def test_a_zip_in_a_submission_is_looked_into(answer, tmp_path, whole):
     }
     assert "cannot be read" in found["cid"].problem
     assert (found["ada"].lab, found["ada"].read()) == ("01_halves", notebook)
+
+
+# --- who is who
+
+
+def test_every_learner_has_a_row_whatever_they_and_their_files_are_called(answer, graded, tmp_path):
+    notebook = json.dumps(answer(**RIGHT)).encode()
+    names = [
+        b"1\xc2\xb22.ipynb", b"9" * 200 + b".ipynb", b"-rf.ipynb", b"a\nb.ipynb", b"\xff.ipynb", b"x" * 200 + b".ipynb",
+    ]  # fmt: skip
+    folder = tmp_path / "back"
+    for number, name in enumerate(names):
+        place = bytes(folder) + b"/learner %d" % number
+        os.makedirs(place)
+        with open(place + b"/" + name, "wb") as file:
+            file.write(notebook)
+    for name in (b"Jos\xe9", b"Jos\xe8", b"1\xc2\xb22", b"9" * 200):
+        os.makedirs(bytes(folder) + b"/" + name)
+        with open(bytes(folder) + b"/" + name + b"/01_halves.ipynb", "wb") as file:
+            file.write(notebook)
+    rows, jobs = graded(folder)
+    assert len({learner for learner, *_rest in [*rows, *jobs]}) == len(list(folder.iterdir())) == 10
+    assert ("Jos\\xe9", "01_halves") in jobs
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_learner(answer, graded, tmp_path):
+    files = {f"{name}/01_halves.ipynb": answer(**RIGHT) for name in ("Jos\u00e9", "Jose\u0301")}
+    assert graded(handed_in(tmp_path / "back", files)) == ([], [("Jos\u00e9", "01_halves")])
+
+
+def test_backslashes_in_an_archive_are_folders(answer, tmp_path):
+    with zipfile.ZipFile(tmp_path / "back.zip", "w") as archive:
+        for name in ("win\\01_halves.ipynb", "bob\\sub\\01_halves.ipynb", "ada/01_halves.ipynb"):
+            where = zipfile.ZipInfo("x")
+            where.filename = name
+            archive.writestr(where, json.dumps(answer(**RIGHT)))
+    found = collect(tmp_path / "back.zip")
+    assert [(item.learner, item.lab) for item in found] == [
+        ("ada", "01_halves"),
+        ("bob", "01_halves"),
+        ("win", "01_halves"),
+    ]
+    assert all(item.read() for item in found)
+
+
+def test_a_folder_that_names_its_learner_is_never_stripped(answer, tmp_path):
+    name = "Ada Lovelace_417_assignsubmission_file_/bob/01_halves.ipynb"
+    with zipfile.ZipFile(tmp_path / "back.zip", "w") as archive:
+        archive.writestr(name, json.dumps(answer(**RIGHT)))
+    (found,) = collect(tmp_path / "back.zip")
+    assert (found.learner, found.user, found.platform) == ("Ada Lovelace", "417", "moodle")
+
+
+def test_a_submission_that_brings_a_reader_down_is_its_own_row(answer, graded, tmp_path, monkeypatch):
+    files = {f"{name}/01_halves.ipynb": answer(**RIGHT) for name in ("ada", "bob")}
+    before = session.parse
+
+    def parse_or_fail(content: bytes):
+        if b"evil" in content:
+            raise ZeroDivisionError
+        return before(content)
+
+    files["bob/01_halves.ipynb"]["cells"].append(cell("evil"))
+    monkeypatch.setattr(session, "parse", parse_or_fail)
+    rows, jobs = graded(handed_in(tmp_path / "back", files))
+    assert rows == [("bob", "01_halves", "unreadable")]
+    assert jobs == [("ada", "01_halves")]

@@ -4,6 +4,7 @@ Each attack is the code of the exercise `half` (3 points). `evens` is answered h
 """
 
 import copy
+import os
 import socket
 import textwrap
 from pathlib import Path
@@ -15,8 +16,10 @@ from edgelab import data
 from edgelab.course.source import read_source
 from edgelab.grading import feedback, sandbox
 from edgelab.grading.kernel import OUTPUT_SECONDS
+from edgelab.grading.launcher import SCRATCH
 from edgelab.grading.limits import MB, Limits
 from edgelab.grading.mark import Status
+from edgelab.grading.relay import Relay
 
 HALF = "def half(number):\n    return number * 0.5\n"
 EVENS = "def evens(numbers):\n    return list(filter(lambda number: not number & 1, numbers))\n"
@@ -152,24 +155,31 @@ HARMS = {
         "time.sleep(5)",
         Status.OUT_OF_MEMORY,
     ),
-    "the shared folder filled": (
-        "import glob\n(folder,) = glob.glob('/tmp/edgelab-grade-*/sockets')\n"
-        "for number in range(1000):\n    open(f'{folder}/{number}', 'wb').write(bytes(2**24))\n"
-        "import time\ntime.sleep(5)",
-        Status.OUT_OF_MEMORY,
-    ),
-    "a folder in the shared folder filled": (
-        "import glob, os\n(folder,) = glob.glob('/tmp/edgelab-grade-*/sockets')\nos.mkdir(f'{folder}/d')\n"
-        "for number in range(1000):\n    open(f'{folder}/d/{number}', 'wb').write(bytes(2**24))\n"
-        "import time\ntime.sleep(5)",
-        Status.OUT_OF_MEMORY,
-    ),
     "50 MB of output": ("for _ in range(50):\n    print('x' * 2**20)", Status.TOO_MUCH_OUTPUT),
     "a flood of strange messages": (
         "import time\nkernel = get_ipython().kernel\nend = time.monotonic() + 3\n"
         "while time.monotonic() < end:\n"
         "    for kind in ('status', 'x' * 10_000, 'stream'):\n"
         "        kernel.session.send(kernel.iopub_socket, kind, {}, parent=kernel.get_parent())\n",
+        Status.TOO_MUCH_OUTPUT,
+    ),
+    "240 MB of buffers in a message": (
+        "kernel = get_ipython().kernel\ncontent = {'data': {}, 'metadata': {}, 'transient': {}}\n"
+        "kernel.session.send(kernel.iopub_socket, 'display_data', content, parent=kernel.get_parent(),\n"
+        "                    buffers=[bytes(240 * 2**20)])\n",
+        Status.TOO_MUCH_OUTPUT,
+    ),
+    "a message of 240 frames": (
+        "kernel = get_ipython().kernel\ncontent = {'data': {}, 'metadata': {}, 'transient': {}}\n"
+        "kernel.session.send(kernel.iopub_socket, 'display_data', content, parent=kernel.get_parent(),\n"
+        "                    buffers=[bytes(8 * 2**20)] * 240)\n",
+        Status.TOO_MUCH_OUTPUT,
+    ),
+    "buffers in many small messages": (
+        "kernel = get_ipython().kernel\ncontent = {'data': {}, 'metadata': {}, 'transient': {}}\n"
+        "for _ in range(60):\n"
+        "    kernel.session.send(kernel.iopub_socket, 'display_data', content, parent=kernel.get_parent(),\n"
+        "                        buffers=[bytes(2**20)], metadata={'x': 'y' * 2**16})\n",
         Status.TOO_MUCH_OUTPUT,
     ),
     "one message of 50 MB": ("print('x' * (50 * 2**20))", Status.TOO_MUCH_OUTPUT),
@@ -187,6 +197,88 @@ def test_one_message_that_is_too_large_is_not_waited_for(mark, answer):
         graded = mark(answer(half=code, evens=EVENS))
         assert (graded.status, graded.marks["evens"].points) == (Status.TOO_MUCH_OUTPUT, 2)
         assert graded.seconds < OUTPUT_SECONDS
+
+
+# The one place that both sides see is the kernel's sockets, in a folder of 64 kB that is inside the sandbox.
+ON_THE_BORDER = {
+    "folders a thousand deep": (
+        "import os\nfor _ in range(1800):\n    try:\n        os.mkdir('d')\n        os.chdir('d')\n"
+        "    except OSError:\n        break\nos.chdir('/')\n"
+    ),
+    "a large file": "try:\n    open('x', 'wb').write(bytes(2**20))\nexcept OSError:\n    pass\n",
+    "files without a name": (
+        "import os\nkept = []\nfor number in range(100):\n    try:\n        file = open(f'{number}', 'wb')\n"
+        "        file.write(bytes(2**20))\n        file.flush()\n    except OSError:\n        pass\n"
+        "    os.unlink(f'{number}')\n    kept.append(file)\n"
+    ),
+    "links to the host": "import os\nfor n in range(6, 9):\n    os.symlink('/run', f'k-{n}')\n",
+    "strange names": "import os\nfor name in ('1²2', '-rf', '*', 'a\\nb'):\n    open(name, 'w')\n",
+}
+
+
+@pytest.mark.parametrize("code", ON_THE_BORDER.values(), ids=ON_THE_BORDER)
+def test_the_border_is_small_and_nothing_there_harms(mark, answer, code: str):
+    before = set(SCRATCH.glob("edgelab-grade-*"))
+    graded = mark(answer(half=f"import os\nos.chdir('/run/kernel')\n{code}{HALF}", evens=EVENS))
+    assert {name: one.points for name, one in graded.marks.items()} == {"half": 3, "evens": 2}
+    assert set(SCRATCH.glob("edgelab-grade-*")) <= before
+
+
+def test_a_socket_that_was_replaced_by_a_link_is_not_followed(tmp_path):
+    """Not to another socket of the host's, which would be told things, either."""
+    with socket.socket(socket.AF_UNIX) as precious:
+        precious.bind(str(tmp_path / "precious"))
+        precious.listen()
+        inside = tmp_path / "inside"
+        inside.mkdir()
+        (inside / "k-1").symlink_to(tmp_path / "precious")
+        (inside / "k-2").write_text("a file")
+        with socket.socket(socket.AF_UNIX) as kernels:
+            kernels.bind(str(inside / "k-3"))
+            kernels.listen()
+            relay = Relay(tmp_path / "r", inside / "k", os.getpid(), [1, 2, 3])
+            relay.allow(10)
+            for port in (1, 2):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(f"{tmp_path}/r-{port}")
+                    assert client.recv(1) == b""
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"{tmp_path}/r-3")
+                theirs, _address = kernels.accept()
+                with theirs:
+                    client.sendall(b"x" * 1000)
+                    assert len(theirs.recv(1000, socket.MSG_WAITALL)) == 1000
+                    theirs.sendall(b"12345")
+                    assert client.recv(5, socket.MSG_WAITALL) == b"12345"
+                    assert not relay.overflowed
+                    theirs.sendall(b"123456")
+                    assert client.recv(1) == b""
+                    assert relay.overflowed
+            relay.close()
+        precious.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            precious.accept()
+
+
+def test_many_cells_print_no_more_than_a_run_may(mark, answer):
+    """150 copies of an exercise's cell, each within what a cell may print."""
+    notebook = answer(half=f"{HALF}\nprint('x' * 1_900_000)", evens=EVENS)
+    at = next(place for place, cell in enumerate(notebook["cells"]) if cell.get("id") == "half")
+    copies = [{**copy.deepcopy(notebook["cells"][at]), "id": f"copy-{number}"} for number in range(150)]
+    notebook["cells"][at + 1 : at + 1] = copies
+    graded = mark(notebook, Limits(wall_seconds=90))
+    kept = sum(len(str(cell.outputs)) for cell in graded.cells)
+    assert kept < 1.5 * Limits().outputs
+    assert graded.status == Status.TOO_MUCH_OUTPUT
+
+
+def test_a_page_has_an_end(mark, answer, source):
+    notebook = answer(half=f"{HALF}\nfor n in range(70):\n    print('x' * 19_000)", evens=EVENS)
+    at = next(place for place, cell in enumerate(notebook["cells"]) if cell.get("id") == "half")
+    copies = [{**copy.deepcopy(notebook["cells"][at]), "id": f"copy-{number}"} for number in range(90)]
+    notebook["cells"][at + 1 : at + 1] = copies
+    page = feedback.page(mark(notebook), "ada", source, read_source(source))
+    assert len(page) < 2 * feedback.MAX_PAGE
 
 
 # What the code can reach: each line is tried, and prints what came of it.

@@ -168,8 +168,25 @@ def test_where_an_answer_was_found_and_what_it_lacked_is_told(mark, answer, sour
 
 
 def test_names_become_folders():
-    names = ["ada", "Ada", "ADA", "a/b", "a_b", "..", "", "=A(1)", "a" * 300, "a" * 301, "Ñ", "con\x00"]
-    folders = [feedback.file_name(name, "") for name in names]
+    plain = [
+        "ada",
+        "Ada",
+        "ADA",
+        "a/b",
+        "a_b",
+        "..",
+        "",
+        "=A(1)",
+        "a" * 300,
+        "a" * 301,
+        "Ñ",
+        "con\x00",
+        "ada 5",
+        "o'brien",
+    ]
+    names = [*((name, "") for name in plain), ("ada", "5"), ("ada 5", "1"), ("ada", "5 1")]
+    names += [(feedback.file_name(*name), "") for name in names if feedback.file_name(*name) != name[0]]
+    folders = [feedback.file_name(*name) for name in names]
     assert len({folder.lower() for folder in folders}) == len(names)
     assert all(0 < len(folder) < 100 and not set(folder) & set('/\\:*?"<>|\x00') for folder in folders)
     assert not any(folder.startswith(".") for folder in folders)

@@ -40,14 +40,15 @@ class WatchedKernel(RunningKernel):
 
     def __init__(self, kernel_name: str, cwd: str, *, startup_timeout: float, max_output: int, max_outputs: int):
         context = zmq.Context()
-        context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         context.setsockopt(zmq.RCVHWM, MAX_MESSAGES)
         context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
         self.km = KernelManager(kernel_name=kernel_name, context=context)
         self.km.start_kernel(cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._relay: Relay | None = getattr(self.km.provisioner, "relay", None)
+        if self._relay is None:
+            context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self.kc = self.km.client(context=context)
         self.kc.start_channels(stdin=False, hb=False)
-        self._relay: Relay | None = getattr(self.km.provisioner, "relay", None)
         self._max_output, self._max_outputs, self._sent_before = max_output, max_outputs, 0
         self._sent = 0
         self._begin()

@@ -6,6 +6,7 @@ says in its `config` which limits, environment and socket folder the kernel gets
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,19 @@ class SandboxProvisioner(LocalProvisioner):
         manager.ip = str(sandbox.SOCKETS / "k")
         manager.connection_file = str(folder / "connection.json")
         kwargs = await super().pre_launch(**kwargs)
+        # A copy: the manager writes its own anew, with the names by which clients know the sockets.
+        connection = Path(shutil.copyfile(manager.connection_file, folder / "inside.json"))
+        connection.chmod(0o400)
         uid = sandbox.free_uid()
         if uid is not None:
-            os.chown(manager.connection_file, uid, uid)
+            os.chown(connection, uid, uid)
         self._filter = _readable(seccomp.program())
         self._info, told = os.pipe()
         self._passed = (told,) if self._filter is None else (told, self._filter)
         prefix = sandbox.command(
             Limits(**self.limits),
             environment=self.environment,
-            connection=Path(manager.connection_file),
+            connection=connection,
             uid=uid,
             filter_fd=self._filter,
             info_fd=told,

@@ -27,7 +27,8 @@ class Relay:
         self.overflowed = False
         self._left = 0
         self._lock = threading.Lock()
-        self._inside, self._root = inside, os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
+        # The process itself, and not its number, which may become another's. Its root is the sandbox's a little later.
+        self._inside, self._process = inside, os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY)
         self._listening = []
         self._open: set[socket.socket] = set()
         for port in ports:
@@ -46,9 +47,9 @@ class Relay:
         """Cut all connections, and make no more."""
         for one in (*self._listening, *self._open):
             _cut(one)
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
+        if self._process >= 0:
+            os.close(self._process)
+            self._process = -1
 
     def _serve(self, listening: socket.socket, name: str) -> None:
         while True:
@@ -67,7 +68,7 @@ class Relay:
 
     def _kernels(self, name: str) -> socket.socket:
         """Return a connection to a socket in the sandbox: to a socket, and to nothing that a link there points at."""
-        opened = [os.dup(self._root)]
+        opened = [os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=self._process)]
         try:
             for part in (*self._inside.parent.parts[1:], name):
                 opened.append(os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=opened[-1]))

@@ -6,6 +6,7 @@ Each attack is the code of the exercise `half` (3 points). `evens` is answered h
 import copy
 import os
 import socket
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -14,9 +15,8 @@ import pytest
 
 from edgelab import data
 from edgelab.course.source import read_source
-from edgelab.grading import feedback, sandbox
+from edgelab.grading import feedback, launcher, sandbox
 from edgelab.grading.kernel import OUTPUT_SECONDS
-from edgelab.grading.launcher import SCRATCH
 from edgelab.grading.limits import MB, Limits
 from edgelab.grading.mark import Status
 from edgelab.grading.relay import Relay
@@ -217,11 +217,12 @@ ON_THE_BORDER = {
 
 
 @pytest.mark.parametrize("code", ON_THE_BORDER.values(), ids=ON_THE_BORDER)
-def test_the_border_is_small_and_nothing_there_harms(mark, answer, code: str):
-    before = set(SCRATCH.glob("edgelab-grade-*"))
+def test_the_border_is_small_and_nothing_there_harms(mark, answer, monkeypatch, code: str):
+    scratch = Path(tempfile.mkdtemp(dir=launcher.SCRATCH))
+    monkeypatch.setattr(launcher, "SCRATCH", scratch)
     graded = mark(answer(half=f"import os\nos.chdir('/run/kernel')\n{code}{HALF}", evens=EVENS))
     assert {name: one.points for name, one in graded.marks.items()} == {"half": 3, "evens": 2}
-    assert set(SCRATCH.glob("edgelab-grade-*")) <= before
+    scratch.rmdir()  # nothing is left in it
 
 
 def test_a_socket_that_was_replaced_by_a_link_is_not_followed(tmp_path):

@@ -76,13 +76,14 @@ def grade(
         left = session.plan(
             collect(submissions), sources, prepared, results, only=only, limits=limits, out=out, dataset=dataset
         )
-        for row in left.known:
-            results.add(row)
-        names = {row["lab"] for row in results.rows.values()} | {job.reference.lab for job in left.jobs}
+        names = {row["lab"] for row in (*results.rows.values(), *left.known)}
+        names |= {job.reference.lab for job in left.jobs}
         possible = {name: points(read_source(source)) for name, source in sources.items() if name in names}
         manual = gradebook.read_manual(out, possible)
-        _say(left)
         try:
+            for row in left.known:
+                results.add(row)
+            _say(left)
             if left.jobs:
                 with _progress(len(left.jobs)) as advance:
                     session.carry_out(left.jobs, results, workers, advance)

@@ -83,11 +83,11 @@ def test_everyone_ends_in_a_row_and_nothing_is_done_twice(grade, course: Path):
     assert "has a mark for 'mall' in '01_halves', and nothing like that was handed in." in third.output
     assert third.output.count("has a mark for") == 1
     assert totals(course / "out")["eve"] == 5
-    assert "mal,,unreadable,2,0,2,half (told me)," in gradebook(course / "out")
+    assert '"mal","","unreadable",2,0,2,"half (told me)",' in gradebook(course / "out")
     source = course / "labs" / "source" / "01_halves.py"
     source.write_text(source.read_text().replace('"half-check" points=2', "").replace("points=2", "points=4", 1))
     assert "5 submissions to grade." in grade().output
-    assert "mal,,unreadable,2,0,2,half (told me)," in gradebook(course / "out")
+    assert '"mal","","unreadable",2,0,2,"half (told me)",' in gradebook(course / "out")
     assert totals(course / "out")["ada"] == 7
 
 

@@ -199,7 +199,6 @@ SUBCLASSES = {
         lambda m, x: F.conv2d(m.a(x), m.kernel),
         a=conv(),
         kernel=lambda: nn.Parameter(torch.randn(5, 4, 1, 1)),
-        floats={"conv2d"},
         exported=True,
     ),
     "tokens": net(
@@ -207,7 +206,6 @@ SUBCLASSES = {
         patch=conv(3, 8, 4, stride=4, padding=0),
         a=linear(8, 16),
         b=linear(16, 8),
-        floats={"a", "b"},
         exported=True,
     ),
     "recurrent": net(lambda m, x: m.a(x[:, 0])[0], a=lambda: nn.GRU(SIZE, 4), floats={"a"}),
@@ -289,7 +287,7 @@ WEIGHTS = {
         )
     ),
     "an autoencoder with one matrix": net(
-        lambda m, x: F.linear(F.relu(m.enc(x)), m.enc.weight.t()), 6, enc=linear(6, 4), floats={"linear"}
+        lambda m, x: F.linear(F.relu(m.enc(x)), m.enc.weight.t()), 6, enc=linear(6, 4)
     ),
     "norms behind one another": net(lambda m, x: m.n2(m.n1(m.a(x))), a=conv(), n1=norm(), n2=norm(), exported=True),
     "a norm without weights": net(lambda m, x: m.n(m.a(x)), a=conv(), n=lambda: nn.BatchNorm2d(4, affine=False)),
@@ -411,12 +409,12 @@ class LeNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 16, 3)
-        self.fc1, self.fc2 = nn.Linear(16, 12), nn.Linear(12, 10)
+        self.fc1, self.fc2 = nn.Linear(144, 12), nn.Linear(12, 10)
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.conv1(x)), (2, 2))
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        x = x.view(-1, 16)
+        x = x.view(-1, 144)
         return self.fc2(F.relu(self.fc1(x)))
 
 
@@ -434,7 +432,7 @@ class Squeezing(nn.Module):
 
 
 GRAPHS = {
-    "LeNet": form(lambda: LeNet(), 3, 10, 10, exported=True),
+    "LeNet": form(lambda: LeNet(), 3, 18, 18, exported=True),
     "a view by the batch": net(
         lambda m, x: m.b(m.a(x).view(x.size(0), -1)), a=conv(padding=0), b=linear(400), exported=True
     ),
@@ -502,7 +500,7 @@ GRAPHS = {
         lambda m, x: m.n(m.a(x)), *(6, 6), a=linear(6, 6), n=lambda: nn.BatchNorm1d(6), refused="something else.* n"
     ),
     "a linear layer on a picture": net(
-        lambda m, x: m.n(m.b(m.a(x))), a=conv(outputs=SIZE), b=linear(SIZE, SIZE), n=norm(SIZE), floats={"b"}
+        lambda m, x: m.n(m.b(m.a(x))), a=conv(outputs=SIZE), b=linear(SIZE, SIZE), n=norm(SIZE)
     ),
 }
 FORMS = {"subclasses": SUBCLASSES, "weights": WEIGHTS, "behaviour": BEHAVIOUR, "graphs": GRAPHS}

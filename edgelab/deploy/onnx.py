@@ -28,7 +28,7 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization import QParams, quantize
 from edgelab.quantization.graph import Weighted, is_called_once, weighted_layers
-from edgelab.quantization.ptq import activation_grids, codes_of
+from edgelab.quantization.conversion import activation_grids, codes_of
 
 OPSET = 21
 

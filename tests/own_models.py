@@ -177,7 +177,7 @@ SUBCLASSES = {
         lambda m, x: m.b(F.relu(m.n(m.a(x)))), a=conv(), n=norm(), b=conv(4, padding_mode="circular"), exported=True
     ),
     "padding that repeats": net(lambda m, x: m.b(m.a(x)), a=conv(), b=conv(4, padding_mode="replicate"), exported=True),
-    "padding by name": net(lambda m, x: m.b(m.a(x)), a=conv(padding="same"), b=conv(4, 4, 4, padding="same")),
+    "padding by name": net(lambda m, x: m.b(m.a(x)), a=conv(padding="same"), b=conv(4, dilation=2, padding="same")),
     "transposed": net(
         lambda m, x: m.c(m.b(m.a(x))),
         a=conv(),
@@ -192,7 +192,7 @@ SUBCLASSES = {
         floats={"0"},
         exported=True,
     ),
-    "three dimensions": form(lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.Flatten()), *(2, 4, 5, 5), floats={"0"}),
+    "three dimensions": form(lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.Flatten()), *(2, 4, 5, 5), refused="nothing to"),
     "features": form(lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)), 6,
                      exported=True),  # fmt: skip
     "a function with weights of its own": net(
@@ -208,7 +208,7 @@ SUBCLASSES = {
         b=linear(16, 8),
         exported=True,
     ),
-    "recurrent": net(lambda m, x: m.a(x[:, 0])[0], a=lambda: nn.GRU(SIZE, 4), floats={"a"}),
+    "recurrent": net(lambda m, x: m.a(x[:, 0])[0], a=lambda: nn.GRU(SIZE, 4), refused="nothing to"),
     "attention": net(
         lambda m, x: m.t(m.patch(x).flatten(2).transpose(1, 2)).mean(1),
         patch=conv(3, 8, 4, stride=4, padding=0),
@@ -278,13 +278,13 @@ WEIGHTS = {
     "shared weights and biases": form(lambda: tied("weight", "bias"), *(4, SIZE, SIZE)),
     "shared biases": form(lambda: tied("bias"), *(4, SIZE, SIZE), exported=True),
     "one layer, two norms": net(
-        lambda m, x: m.n2(m.a(F.relu(m.n1(m.a(x))))), 4, SIZE, SIZE, a=conv(4), n1=norm(), n2=norm()
+        lambda m, x: m.n2(m.a(F.relu(m.n1(m.a(x))))), 4, SIZE, SIZE, a=conv(4), n1=norm(), n2=norm(), exported=True
     ),
     "one norm, two layers": net(lambda m, x: m.n(m.a(x)) + m.n(m.b(x)), a=conv(), b=conv(), n=norm()),
     "one layer under two names": form(
         lambda: (lambda layer: nn.Sequential(layer, nn.BatchNorm2d(3), nn.ReLU(), layer))(
             nn.Conv2d(3, 3, 3, padding=1)
-        )
+        ),
     ),
     "an autoencoder with one matrix": net(
         lambda m, x: F.linear(F.relu(m.enc(x)), m.enc.weight.t()), 6, enc=linear(6, 4)
@@ -462,7 +462,7 @@ GRAPHS = {
     "mean of the last two of three": net(
         lambda m, x: m.a(x).flatten(2).mean((-2, -1), keepdim=True), a=conv(), exported=True
     ),
-    "mean of the channels": net(lambda m, x: m.a(x) * m.a(x).mean(1, keepdim=True), a=conv(), exported=True),
+    "mean of the channels": net(lambda m, x: (lambda y: y * y.mean(1, keepdim=True))(m.a(x)), a=conv(), exported=True),
     "mean of everything else": net(lambda m, x: m.a(x).mean((1, 2, 3)).unsqueeze(1), a=conv(), exported=True),
     "squeeze and excitation": form(Squeezing, exported=True),
     "keyword calls": net(
@@ -482,16 +482,17 @@ GRAPHS = {
         a=conv(), g=lambda: nn.GroupNorm(2, 4), l=lambda: nn.LayerNorm(SIZE), i=lambda: nn.InstanceNorm2d(4),
     ),  # fmt: skip
     "all activations": net(
-        lambda m, x: F.silu(F.hardswish(F.elu(m.p(F.leaky_relu(m.a(x)))) + F.gelu(m.b(x)))).tanh() + F.mish(m.a(x)),
-        a=conv(), b=conv(), p=lambda: nn.PReLU(4), exported=True,
+        lambda m, x: F.silu(F.hardswish(F.elu(m.p(F.leaky_relu(m.a(x)))) + F.gelu(m.b(x)))).tanh() + F.mish(m.c(x)),
+        a=conv(), b=conv(), c=conv(), p=lambda: nn.PReLU(4), exported=True,
     ),  # fmt: skip
     "softmax": net(lambda m, x: F.softmax(m.a(x).mean((2, 3)), 1), a=conv(), exported=True),
     "arithmetic": net(
-        lambda m, x: (2 - m.a(x)) / 3 + m.b(x) ** 2 - torch.add(m.a(x), m.b(x), alpha=2) * 0.5,
-        a=conv(), b=conv(), exported=True,
+        lambda m, x: (2 - m.a(x)) / 3 + m.b(x) ** 2 - torch.add(m.c(x), x.mean((1, 2, 3), keepdim=True), alpha=2) * 0.5,
+        a=conv(), b=conv(), c=conv(), exported=True,
     ),  # fmt: skip
     "a stack": net(lambda m, x: torch.stack([m.a(x), m.b(x)], 1).sum(1), a=conv(), b=conv()),
-    "einsum": net(lambda m, x: torch.einsum("nchw,kc->nkhw", m.a(x), m.a.weight[:, :, 0, 0].t()), a=conv()),
+    "einsum": net(lambda m, x: torch.einsum("nchw,kc->nkhw", m.a(x), m.a.weight[:, :, 0, 0].t()), a=conv(),
+                  floats={"einsum"}),  # fmt: skip
     "a gate": net(lambda m, x: m.a(x) * torch.sigmoid(m.b(x)), a=conv(), b=conv()),
     "dropout between layer and norm": net(
         lambda m, x: m.n(m.d(m.a(x))), a=conv(), d=lambda: nn.Dropout(), n=norm()

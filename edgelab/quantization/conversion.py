@@ -9,7 +9,7 @@ from torch import fx, nn
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QParams
-from edgelab.quantization.graph import called_module, does_nothing, is_called_once, weighted_layers
+from edgelab.quantization.graph import called_module, does_nothing, weighted_layers
 from edgelab.quantization.integer import quantize_bias
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of, quantizers
 from edgelab.quantization.report import say_what_stays
@@ -59,6 +59,18 @@ def _keep(layer: nn.Module, codes: Codes) -> None:
     vars(layer)["weight_qparams"] = QParams(scale, zero_point, codes.weight_qparams.spec)
 
 
+def _one_call_each(model: fx.GraphModule) -> None:
+    """Give each further call of a layer a layer of its own, in place: a bias lies on the grid of one input."""
+    seen: set[str] = set()
+    for node, layer in weighted_layers(model).items():
+        name = str(node.target)
+        if name in seen:
+            node.target = f"{name}_{node.name}"
+            model.add_submodule(str(node.target), copy.deepcopy(layer))
+        seen.add(name)
+    model.recompile()
+
+
 @torch.no_grad()
 def convert(model: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a calibrated model that holds exactly the numbers its integers stand for.
@@ -75,14 +87,14 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
     if any(quantizer.mode == "observe" for quantizer in quantizers(model).values()):
         raise EdgelabError(_("This model has no scales yet: calibrate it before it is converted."))
     model = copy.deepcopy(model)
+    _one_call_each(model)
     for node, layer in weighted_layers(model).items():
         quantizer = quantizer_of(layer)
         if quantizer is None:
             continue
         grid = grid_of(model, node.all_input_nodes[0])
         bias_scale = bias_codes = None
-        # A layer that is called twice has two accumulators, and its bias stays in float.
-        if grid is not None and layer.bias is not None and is_called_once(model, node):
+        if grid is not None and layer.bias is not None:
             # A channel of hardly anything but zeros has so small a scale that its bias would overflow.
             least = layer.bias.abs() / (grid.scale * 2**30)
             quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))

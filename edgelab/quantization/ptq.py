@@ -88,6 +88,8 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
     for node, layer in weighted_layers(prepared).items():
         if not config.skips(str(node.target)) and not parametrize.is_parametrized(layer):
             parametrize.register_parametrization(layer, "weight", config.weight_quantizer(), unsafe=True)
+    if not quantizers(prepared):
+        raise EdgelabError(_("There is nothing to quantize in this model: no Conv2d and no Linear layer, or all skipped."))
     prepared.graph.lint()
     prepared.recompile()
     return prepared

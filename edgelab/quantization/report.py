@@ -12,7 +12,6 @@ from edgelab.quantization.graph import (
     Weighted,
     called_module,
     does_nothing,
-    is_called_once,
     rectifier_after,
 )
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of
@@ -69,8 +68,6 @@ def _weighted(model: fx.GraphModule, node: fx.Node, layer: Weighted) -> Layer:
     name, kind = str(node.target), "Linear" if isinstance(layer, nn.Linear) else "Conv2d"
     if quantizer_of(layer) is None and "weight_qparams" not in vars(layer):
         return Layer(name, kind, False, _("the configuration skips it"), asked=True)
-    if not is_called_once(model, node):
-        return Layer(name, kind, False, _("it is called more than once"))
     last = rectifier_after(model, node) or node
     if not _on_grid(model, node.all_input_nodes[0]) or not any(_on_grid(model, user) for user in last.users):
         return Layer(name, kind, False, _("the activations around it are in float"), asked=True)

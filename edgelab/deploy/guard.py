@@ -1,60 +1,87 @@
-"""Before a file takes its name: does ONNX Runtime compute from it what the model computes?"""
+"""Before a file takes its name: does ONNX Runtime compute from it what the model computes?
 
-from collections.abc import Callable
+A network without margins, as an untrained one, makes much of one code that rounds to the other neighbour; so outputs
+alone tell little. Each operation is judged by itself: from the codes that ONNX Runtime itself has reached, the
+reference must come to the next ones, to a step.
+"""
 
+from typing import Any
+
+import onnx
 import torch
-from torch import fx
+from torch import fx, nn
 
-from edgelab.deploy.runner import Runner
+from edgelab.deploy.kernels import as_kernels
+from edgelab.deploy.runner import every_value
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.conversion import grid_of
+from edgelab.quantization.conversion import activation_grids
 from edgelab.quantization.faithful import run_on
+from edgelab.quantization.quantizer import FakeQuantize
 
-_FLOAT_TOLERANCE = 1e-3  # of the largest output; another order of additions makes about 1e-5
-
-
-def output_step(model: fx.GraphModule) -> float:
-    """Return the step of the grid on which a model's output lies, or 0 where its last operations are in float."""
-    (output,) = (node for node in model.graph.nodes if node.op == "output")
-    source = output.args[0]
-    grid = grid_of(model, source) if isinstance(source, fx.Node) else None
-    return 0.0 if grid is None else float(grid.scale)
+_FLOAT_TOLERANCE = 1e-3  # of the largest value; another order of additions makes about 1e-5
+_STEPS = 1.01  # one code and the rounding of its real number
 
 
 @torch.inference_mode()
-def must_agree(
-    reference: Callable[[torch.Tensor], object], runner: Runner, example: torch.Tensor, *, step: float | None
-) -> None:
-    """Raise `EdgelabError` unless `runner` gives what `reference` does, on `example` and on noise as strong.
+def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) -> None:
+    """Raise `EdgelabError` unless ONNX Runtime computes from `proto` what `model` does.
 
-    `step` is that of the output's grid, 0 where a quantized model ends in float (a 255th of the outputs' span stands
-    for it then), None where nothing is quantized. On average outputs may lie a step apart: sums that round differently
-    in their last bit make another code here and there. Floats must agree to a thousandth. Also raise for what is not
-    one tensor, and for infinities and NaN.
+    It is asked on `example` and on noise as strong, twice. Codes may differ by one, floats by a thousandth of the
+    largest. Also raise for an output that is not one tensor of finite numbers.
     """
     generator = torch.Generator().manual_seed(0)
     strength, middle = example.std(correction=0), example.mean()
     trials = [example, *(middle + strength * torch.randn(example.shape, generator=generator) for _trial in range(2))]
-    for images in trials:
-        expected = run_on(reference, images)
+    grids = activation_grids(model) if isinstance(model, fx.GraphModule) else {}
+    reference = as_kernels(model) if isinstance(model, fx.GraphModule) else model
+    names = [node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"] if grids else []
+    output = proto.graph.output[0].name
+    runs = every_value(proto, [*names, output], trials)
+    for images, (*codes, got) in zip(trials, runs, strict=True):
+        if isinstance(reference, fx.GraphModule) and grids:
+            step_by_step = _StepByStep(reference, grids, codes)
+            expected = run_on(step_by_step.run, images)
+        else:
+            expected = run_on(reference, images)
         if not isinstance(expected, torch.Tensor):
             raise EdgelabError(
                 _("A model to deploy gives one tensor, and this one gives %(kind)s: return the logits alone.")
                 % {"kind": type(expected).__name__}
             )
-        got = runner(images)
-        expected = expected.to(got.dtype)
         if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
             raise EdgelabError(_("The model gives infinities or NaN for this example: look for where they come from."))
-        apart = (got - expected).abs() if got.shape == expected.shape else torch.full((1,), torch.inf)
-        span = float(expected.max() - expected.min())
-        if step is None:
-            agree = float(apart.max()) <= _FLOAT_TOLERANCE * float(expected.abs().max()) + 1e-6
-        else:
-            agree = float(apart.mean()) <= (step or span / 255) + 1e-6
-        if not agree:
-            raise EdgelabError(
-                _("ONNX Runtime does not compute from the file what the model does: %(mean).3g apart on average.")
-                % {"mean": float(apart.mean())}
-            )
+        _compare(expected, got, _FLOAT_TOLERANCE * float(expected.abs().max()) + 1e-6, "output")
+
+
+def _compare(expected: torch.Tensor, got: torch.Tensor, most: float, place: str) -> None:
+    apart = (got - expected).abs() if got.shape == expected.shape else torch.full((1,), torch.inf)
+    if not float(apart.max()) <= most:  # NaN is not either
+        raise EdgelabError(
+            _("ONNX Runtime does not compute from the file what the model does: %(most).3g apart at %(place)s.")
+            % {"most": float(apart.max()), "place": place}
+        )
+
+
+class _StepByStep(fx.Interpreter):
+    """Runs the reference, and after each rounding goes on from the codes that ONNX Runtime has there."""
+
+    def __init__(self, reference: fx.GraphModule, grids: dict[str, FakeQuantize], codes: list[torch.Tensor]):
+        super().__init__(reference)
+        self.grids = grids
+        nodes = [node for node in reference.graph.nodes if node.op == "call_module" and node.target in grids]
+        self.reached = dict(zip(nodes, codes, strict=True))
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n not in self.reached:
+            return value
+        qparams = self.grids[str(n.target)].qparams
+        codes = self.reached[n]
+        if codes.dim() == 4 and codes.shape[1] > value.shape[1]:
+            codes = codes[:, : value.shape[1]]  # the picture, with channels of zeros beside its own
+        if codes.numel() == value.numel():
+            codes = codes.reshape(value.shape)  # flattened tokens
+        reached = (codes.to(torch.int32) - qparams.zero_point).float() * qparams.scale
+        _compare(value, reached, _STEPS * float(qparams.scale), n.name.removeprefix("quantize_"))
+        return reached

@@ -22,8 +22,7 @@ from torch.nn.utils import parametrize
 
 from edgelab.data.inputs import as_input
 from edgelab.data.storage import atomic_write
-from edgelab.deploy.guard import must_agree, output_step
-from edgelab.deploy.kernels import as_kernels
+from edgelab.deploy.guard import must_agree
 from edgelab.deploy.pooling import pool_globally
 from edgelab.deploy.runner import Runner
 from edgelab.deploy.shaping import fill_lanes, flatten_tokens
@@ -73,13 +72,12 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     if activation_grids(model) and isinstance(model, fx.GraphModule):
         _must_hold_codes(model)
         model = copy.deepcopy(model).eval()
-        reference: nn.Module = as_kernels(model)
-        step = output_step(model)
+        original: nn.Module = copy.deepcopy(model)
         flatten_tokens(model, example)
         fill_lanes(model)
     else:
         model = own_copy(model)
-        reference, step = copy.deepcopy(model), None
+        original = copy.deepcopy(model)
     for name, quantizer in activation_grids(model).items():
         if quantizer.spec.bits != 8:
             raise EdgelabError(
@@ -92,16 +90,12 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     _store_integers(proto.graph, model)
     _strip(proto.graph)
     onnx.checker.check_model(proto)
-    content = proto.SerializeToString()
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / "trial.onnx"
-        trial.write_bytes(content)
-        must_agree(reference, Runner.open(trial), example, step=step)
+    must_agree(original, proto, example)
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as out:
-            out.write(content)
+            out.write(proto.SerializeToString())
     except OSError as error:
         raise EdgelabError(
             _("%(path)s cannot be written: %(reason)s.") % {"path": path, "reason": error.strerror or error}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,31 @@ def exact_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def every_value(
+    proto: onnx.ModelProto, names: list[str], batches: list[torch.Tensor]
+) -> list[tuple[torch.Tensor, ...]]:
+    """Return, for each batch, the values of so many tensors inside a model of one input, as its kernels have them.
+
+    Raise `EdgelabError` where ONNX Runtime cannot load or run the model.
+    """
+    opened = onnx.ModelProto()
+    opened.CopyFrom(proto)
+    known = {value.name for value in opened.graph.output}
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    options = exact_options()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.onnx"
+        onnx.save(opened, path)
+        try:
+            session = _session(path, options)
+            feeds = ({session.get_inputs()[0].name: batch.contiguous().numpy()} for batch in batches)
+            return [tuple(map(torch.from_numpy, session.run(names, feed))) for feed in feeds]
+        except Exception as error:  # the runtime's own classes
+            reason = str(error).partition("\n")[0]
+            raise EdgelabError(_("ONNX Runtime cannot run this model: %(reason)s") % {"reason": reason}) from None
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

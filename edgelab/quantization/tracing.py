@@ -169,14 +169,20 @@ def _graph_of(root: nn.Module) -> fx.Graph:
 
 
 def _normalise(root: nn.Module, graph: fx.Graph) -> None:
-    """Write the same graph in one way: no assertions, layers called by position, and no view of a memory layout."""
+    """Write the same graph in one way: no assertions, nothing that does nothing, layers called by position.
+
+    And no view of a memory layout, so that channels may lie last.
+    """
     for node in reversed(graph.nodes):
         if node.op == "call_function" and node.target is torch._assert:
             graph.erase_node(node)
         elif not node.users and _only_asks(node):  # what the assertion asked
             graph.erase_node(node)
-    for node in graph.nodes:
-        if node.op == "call_module" and not node.args and set(node.kwargs) == {"input"}:
+    for node in list(graph.nodes):
+        if node.op == "call_module" and isinstance(root.get_submodule(str(node.target)), nn.Identity):
+            node.replace_all_uses_with(node.all_input_nodes[0])  # a kernel must see its ReLU
+            graph.erase_node(node)
+        elif node.op == "call_module" and not node.args and set(node.kwargs) == {"input"}:
             node.args, node.kwargs = (node.kwargs["input"],), {}
         elif node.op == "call_method" and node.target == "view" and not _holds_dtype(node.args, node.kwargs):
             node.target = "reshape"  # the same numbers, whatever the order of the memory; channels-last, say

@@ -33,17 +33,31 @@ def fast_layout(images: torch.Tensor) -> torch.Tensor:
     return images.to(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
-def takes_fast_layout(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> bool:
-    """Return whether `model` runs on images whose channels are last in memory.
-
-    `x.view(n, -1)` behind a convolution does not: it is for one layout only. What fails in any layout fails later, when
-    it is asked in earnest.
-    """
+def run_on(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
+    """Return what `model` gives for `images`; raise `EdgelabError` that names their shape where it cannot run."""
     try:
-        with torch.no_grad():
-            model(fast_layout(images))
+        return model(images)
+    except EdgelabError:
+        raise
+    except Exception as error:  # whatever the learner's own code raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise EdgelabError(
+            _("The model cannot run on an example of shape %(shapes)s: %(error)s")
+            % {"shapes": tuple(images.shape), "error": reason}
+        ) from error
+
+
+def run_fast(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> tuple[Any, bool]:
+    """Return what `model` gives for `images`, and whether it took them with their channels last in memory.
+
+    `x.view(n, -1)` behind a convolution does not: it is for one layout only. Raise as `run_on`.
+    """
+    fast = fast_layout(images)
+    try:
+        return model(fast), True
     except RuntimeError as error:
-        return "view" not in str(error)
+        if "view" not in str(error):
+            return run_on(model, fast), True
     except Exception:
-        return True
-    return True
+        return run_on(model, fast), True
+    return run_on(model, images.contiguous()), False

@@ -11,12 +11,12 @@ import onnx
 import torch
 from torch import fx, nn
 
+from edgelab.data.inputs import run_on
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.runner import every_value
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.conversion import activation_grids
-from edgelab.quantization.faithful import run_on
 from edgelab.quantization.quantizer import FakeQuantize
 
 _FLOAT_TOLERANCE = 1e-3  # of the largest value; another order of additions makes about 1e-5
@@ -41,9 +41,9 @@ def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) 
     for images, (*codes, got) in zip(trials, runs, strict=True):
         if isinstance(reference, fx.GraphModule) and grids:
             step_by_step = _StepByStep(reference, grids, codes)
-            expected = run_on(step_by_step.run, images)
+            expected = run_on(step_by_step.run, images.clone())
         else:
-            expected = run_on(reference, images)
+            expected = run_on(reference, images.clone())
         if not isinstance(expected, torch.Tensor):
             raise EdgelabError(
                 _("A model to deploy gives one tensor, and this one gives %(kind)s: return the logits alone.")

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
+from edgelab.data.inputs import run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.tracing import own_copy
@@ -58,10 +59,10 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
             own(batch.clone())
         except Exception:  # a size of batch may be written into the code
             batch = images[:batch_size]
-            run_on(own, batch)
+            run_on(own, batch.clone())
         noise = batch.mean() + batch.std(correction=0) * torch.randn(batch.shape, generator=torch.Generator().manual_seed(0))
         for trial in (batch, noise):
-            expected, again = run_on(own, trial), run_on(own, trial)
+            expected, again = run_on(own, trial.clone()), run_on(own, trial.clone())
             if not _alike(expected, again):
                 raise EdgelabError(
                     _(
@@ -70,7 +71,7 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
                     )
                     % {"layer": _first_apart(own, own, trial)}
                 )
-            if not _alike(expected, run_on(made, trial)):
+            if not _alike(expected, run_on(made, trial.clone())):
                 raise EdgelabError(
                     _(
                         "As a graph this model computes something else, first at %(layer)s: look for code that asks "
@@ -79,20 +80,6 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
                     % {"layer": _first_apart(own, made, trial)}
                 )
     del model.meta[_KEY]
-
-
-def run_on(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
-    """Return what `model` gives for `images`, which stay as they are; raise `EdgelabError` where it cannot run."""
-    try:
-        return model(images.clone())
-    except EdgelabError:
-        raise
-    except Exception as error:  # whatever the learner's own code raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise EdgelabError(
-            _("The model cannot run on an example of shape %(shapes)s: %(error)s")
-            % {"shapes": tuple(images.shape), "error": reason}
-        ) from error
 
 
 def _alike(expected: object, got: object) -> bool:
@@ -134,7 +121,7 @@ def _outputs(model: nn.Module, images: torch.Tensor) -> list[tuple[str, object]]
     layers = [(name, module) for name, module in model.named_modules() if not list(module.children()) and name]
     hooks = [module.register_forward_hook(note(name)) for name, module in layers]
     try:
-        run_on(model, images)
+        run_on(model, images.clone())
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,12 +8,12 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from edgelab.bars import track
-from edgelab.data.inputs import as_input, fast_layout
+from edgelab.data.inputs import as_input, fast_layout, run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QSpec
 from edgelab.quantization.conversion import codes_of
-from edgelab.quantization.faithful import run_on, verify
+from edgelab.quantization.faithful import verify
 from edgelab.quantization.graph import (
     called_module,
     does_nothing,
@@ -157,7 +157,7 @@ def calibrate(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 
         quantizer.freeze()
         quantizer.mode = "float"  # activations are observed in the float model
     for batch in track(batches, _("calibrating"), unit=_("batch")):
-        run_on(model, batch)
+        run_on(model, batch.clone())  # a model may work on its input in place
     _remove_idle(model)
     for quantizer in quantizers(model).values():
         if quantizer.mode == "observe":

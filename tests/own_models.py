@@ -154,7 +154,9 @@ SUBCLASSES = {
     ),
     "norm and activation in one": form(
         lambda: nn.Sequential(
-            nn.Conv2d(3, 4, 3, bias=False), NormAndActivation(4, nn.ReLU()), nn.Conv2d(4, 4, 1, bias=False),
+            nn.Conv2d(3, 4, 3, bias=False),
+            NormAndActivation(4, nn.ReLU()),
+            nn.Conv2d(4, 4, 1, bias=False),
             NormAndActivation(4, nn.Identity()),
         ),
         exported=True,
@@ -192,9 +194,12 @@ SUBCLASSES = {
         floats={"0"},
         exported=True,
     ),
-    "three dimensions": form(lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.Flatten()), *(2, 4, 5, 5), refused="nothing to"),
-    "features": form(lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)), 6,
-                     exported=True),  # fmt: skip
+    "three dimensions": form(
+        lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.Flatten()), *(2, 4, 5, 5), refused="nothing to"
+    ),
+    "features": form(
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)), 6, exported=True
+    ),  # fmt: skip
     "a function with weights of its own": net(
         lambda m, x: F.conv2d(m.a(x), m.kernel),
         a=conv(),
@@ -446,11 +451,10 @@ GRAPHS = {
     "an index": net(
         lambda m, x: (lambda y: y.gather(1, y.argmax(1, keepdim=True)) + y)(m.a(x)), a=conv(), exported=True
     ),
-    "a table of whole numbers": net(lambda m, x: m.a(x)[:, m.order] + 1, a=conv(),
-                                    order=lambda: nn.Buffer(torch.tensor([2, 0, 1, 3]))),  # fmt: skip
-    "a sum of indices": net(
-        lambda m, x: F.one_hot(m.a(x).argmax(1) + m.a(x).argmin(1), 8).float(), a=conv(outputs=4)
-    ),
+    "a table of whole numbers": net(
+        lambda m, x: m.a(x)[:, m.order] + 1, a=conv(), order=lambda: nn.Buffer(torch.tensor([2, 0, 1, 3]))
+    ),  # fmt: skip
+    "a sum of indices": net(lambda m, x: F.one_hot(m.a(x).argmax(1) + m.a(x).argmin(1), 8).float(), a=conv(outputs=4)),
     "pooling with its indices": net(
         lambda m, x: m.b(F.max_pool2d(m.a(x), 2, return_indices=True)[0]), a=conv(), b=conv(4)
     ),
@@ -467,7 +471,10 @@ GRAPHS = {
     "squeeze and excitation": form(Squeezing, exported=True),
     "keyword calls": net(
         lambda m, x: F.relu(input=torch.cat(tensors=[m.n(input=m.a(input=x)), m.b(input=x)], dim=1)),
-        a=conv(), n=norm(), b=conv(), exported=True,
+        a=conv(),
+        n=norm(),
+        b=conv(),
+        exported=True,
     ),  # fmt: skip
     "two readers of the picture": net(lambda m, x: m.a(x) + m.b(F.max_pool2d(x, 3, 1, 1)), a=conv(), b=conv()),
     "shuffling": net(
@@ -479,24 +486,33 @@ GRAPHS = {
     ),
     "other norms": net(
         lambda m, x: m.i(m.l(m.g(m.a(x)))),
-        a=conv(), g=lambda: nn.GroupNorm(2, 4), l=lambda: nn.LayerNorm(SIZE), i=lambda: nn.InstanceNorm2d(4),
+        a=conv(),
+        g=lambda: nn.GroupNorm(2, 4),
+        l=lambda: nn.LayerNorm(SIZE),
+        i=lambda: nn.InstanceNorm2d(4),
     ),  # fmt: skip
     "all activations": net(
         lambda m, x: F.silu(F.hardswish(F.elu(m.p(F.leaky_relu(m.a(x)))) + F.gelu(m.b(x)))).tanh() + F.mish(m.c(x)),
-        a=conv(), b=conv(), c=conv(), p=lambda: nn.PReLU(4), exported=True,
+        a=conv(),
+        b=conv(),
+        c=conv(),
+        p=lambda: nn.PReLU(4),
+        exported=True,
     ),  # fmt: skip
     "softmax": net(lambda m, x: F.softmax(m.a(x).mean((2, 3)), 1), a=conv(), exported=True),
     "arithmetic": net(
         lambda m, x: (2 - m.a(x)) / 3 + m.b(x) ** 2 - torch.add(m.c(x), x.mean((1, 2, 3), keepdim=True), alpha=2) * 0.5,
-        a=conv(), b=conv(), c=conv(), exported=True,
+        a=conv(),
+        b=conv(),
+        c=conv(),
+        exported=True,
     ),  # fmt: skip
     "a stack": net(lambda m, x: torch.stack([m.a(x), m.b(x)], 1).sum(1), a=conv(), b=conv()),
-    "einsum": net(lambda m, x: torch.einsum("nchw,kc->nkhw", m.a(x), m.a.weight[:, :, 0, 0].t()), a=conv(),
-                  floats={"einsum"}),  # fmt: skip
+    "einsum": net(
+        lambda m, x: torch.einsum("nchw,kc->nkhw", m.a(x), m.a.weight[:, :, 0, 0].t()), a=conv(), floats={"einsum"}
+    ),  # fmt: skip
     "a gate": net(lambda m, x: m.a(x) * torch.sigmoid(m.b(x)), a=conv(), b=conv()),
-    "dropout between layer and norm": net(
-        lambda m, x: m.n(m.d(m.a(x))), a=conv(), d=lambda: nn.Dropout(), n=norm()
-    ),
+    "dropout between layer and norm": net(lambda m, x: m.n(m.d(m.a(x))), a=conv(), d=lambda: nn.Dropout(), n=norm()),
     "a norm of tokens as wide as they are many": net(
         lambda m, x: m.n(m.a(x)), *(6, 6), a=linear(6, 6), n=lambda: nn.BatchNorm1d(6), refused="something else.* n"
     ),

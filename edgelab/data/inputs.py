@@ -15,7 +15,9 @@ def as_input(images: object) -> torch.Tensor:
 
     Raise `EdgelabError` that says what is expected for anything else: whole numbers are not normalised yet.
     """
-    found = torch.tensor(images) if isinstance(images, np.ndarray) and images.dtype.kind in "fiub" else images
+    found = (
+        torch.from_numpy(images.copy()) if isinstance(images, np.ndarray) and images.dtype.kind in "fiub" else images
+    )
     if isinstance(found, torch.Tensor) and found.is_floating_point() and found.dim() >= 2:
         return found.detach().to("cpu", torch.float32)
     what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(images).__name__

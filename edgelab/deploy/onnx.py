@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from edgelab.data.inputs import as_input
+from edgelab.data.inputs import as_input, run_on
 from edgelab.data.storage import atomic_write
 from edgelab.deploy.guard import must_agree
 from edgelab.deploy.pooling import pool_globally
@@ -78,6 +78,13 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     else:
         model = own_copy(model)
         original = copy.deepcopy(model)
+    with torch.no_grad():
+        expected = run_on(original, example.clone())
+    if not isinstance(expected, torch.Tensor):
+        raise EdgelabError(
+            _("A model to deploy gives one tensor, and this one gives %(kind)s: return the logits alone.")
+            % {"kind": type(expected).__name__}
+        )
     for name, quantizer in activation_grids(model).items():
         if quantizer.spec.bits != 8:
             raise EdgelabError(

@@ -177,9 +177,7 @@ def must_not_be_negative(**amounts: float) -> None:
     """Raise `EdgelabError` that names the first of `amounts` below zero, or that is not a number."""
     for name, amount in amounts.items():
         if not amount >= 0:
-            raise EdgelabError(
-                _("%(name)s must be 0 or more, not %(amount)s.") % {"name": name, "amount": amount}
-            )
+            raise EdgelabError(_("%(name)s must be 0 or more, not %(amount)s.") % {"name": name, "amount": amount})
 
 
 def _distinct_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -231,9 +229,7 @@ def _is_outer(factors: tuple, outputs: list[torch.Tensor]) -> bool:
         return False
     size = outputs[0].shape
     one, other = ([1] * (len(size) - factor.dim()) + list(factor.shape) for factor in factors[:2])
-    repeated = [
-        {place for place, length in enumerate(sizes) if length == 1 < size[place]} for sizes in (one, other)
-    ]
+    repeated = [{place for place, length in enumerate(sizes) if length == 1 < size[place]} for sizes in (one, other)]
     return bool(repeated[0] and repeated[1])
 
 

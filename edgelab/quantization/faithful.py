@@ -60,7 +60,9 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
         except Exception:  # a size of batch may be written into the code
             batch = images[:batch_size]
             run_on(own, batch.clone())
-        noise = batch.mean() + batch.std(correction=0) * torch.randn(batch.shape, generator=torch.Generator().manual_seed(0))
+        noise = batch.mean() + batch.std(correction=0) * torch.randn(
+            batch.shape, generator=torch.Generator().manual_seed(0)
+        )
         for trial in (batch, noise):
             expected, again = run_on(own, trial.clone()), run_on(own, trial.clone())
             if not _alike(expected, again):

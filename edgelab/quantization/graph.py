@@ -74,7 +74,11 @@ def is_number(node: fx.Node) -> bool:
         return False
     if node.target is getattr:
         return node.args[1] in _SIZE_NAMES
-    python = getattr(node.target, "__module__", "") in ("_operator", "builtins", "math")  # torch's functions make tensors
+    python = getattr(node.target, "__module__", "") in (
+        "_operator",
+        "builtins",
+        "math",
+    )  # torch's functions make tensors
     return node.target is len or (python and bool(node.all_input_nodes) and all(map(is_number, node.all_input_nodes)))
 
 

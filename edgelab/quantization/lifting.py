@@ -119,8 +119,10 @@ def _constant(root: nn.Module, value: object) -> torch.Tensor | None:
 def _is_constant(node: fx.Node) -> bool:
     if node.op == "get_attr":
         return True
-    return node.op not in ("placeholder", "output") and bool(node.all_input_nodes) and all(
-        map(_is_constant, node.all_input_nodes)
+    return (
+        node.op not in ("placeholder", "output")
+        and bool(node.all_input_nodes)
+        and all(map(_is_constant, node.all_input_nodes))
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
-from torch.nn.utils import parametrize
 
 from edgelab.bars import track
 from edgelab.data.inputs import as_input, fast_layout, run_on
@@ -25,7 +24,7 @@ from edgelab.quantization.graph import (
     weighted_layers,
 )
 from edgelab.quantization.observers import OBSERVERS, Observer
-from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizers
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid, attach, quantizer_of, quantizers
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,12 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
         raise EdgelabError(_("There is no layer %(name)s to leave in float.") % {"name": ", ".join(sorted(unknown))})
     _insert_activation_quantizers(prepared, config)
     for node, layer in weighted_layers(prepared).items():
-        if not config.skips(str(node.target)) and not parametrize.is_parametrized(layer):
-            parametrize.register_parametrization(layer, "weight", config.weight_quantizer(), unsafe=True)
+        if not config.skips(str(node.target)) and quantizer_of(layer) is None:
+            attach(layer, config.weight_quantizer())
     if not quantizers(prepared):
-        raise EdgelabError(_("There is nothing to quantize in this model: no Conv2d and no Linear layer, or all skipped."))
+        raise EdgelabError(
+            _("There is nothing to quantize in this model: no Conv2d and no Linear layer, or all skipped.")
+        )
     prepared.graph.lint()
     prepared.recompile()
     return prepared
@@ -143,7 +144,9 @@ def calibrate(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 
     if not isinstance(model, fx.GraphModule) or not quantizers(model):
         raise EdgelabError(_("This model is not prepared: give what `prepare` returns."))
     if any(codes_of(layer) is not None for layer in weighted_layers(model).values()):
-        raise EdgelabError(_("This model is converted already: calibrate what `prepare` returns, then convert it anew."))
+        raise EdgelabError(
+            _("This model is converted already: calibrate what `prepare` returns, then convert it anew.")
+        )
     model.eval()
     images = as_input(images)
     verify(model, images, batch_size)

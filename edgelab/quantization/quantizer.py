@@ -89,7 +89,7 @@ class FakeQuantize(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, torch.Tensor], prefix: str, *rest: Any) -> None:
         # Before calibration nobody knows how many channels there are.
         found = state_dict.get(f"{prefix}scale")
-        if found is not None and self.scale.dim() == 0 and found.dim() == 1 and self.spec.axis is not None:
+        if found is not None and found.dim() != self.scale.dim() and self.spec.axis is not None:
             self.scale.data, self.zero_point = torch.ones(found.shape), torch.zeros(found.shape, dtype=torch.int32)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -111,6 +111,24 @@ class SameGrid(nn.Module):
 def quantizers(model: nn.Module) -> dict[str, FakeQuantize]:
     """Return the model's `FakeQuantize` modules by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantize)}
+
+
+def attach(layer: nn.Module, quantizer: FakeQuantize) -> nn.Module:
+    """Round the weights of a layer by `quantizer` whenever they are read; return the layer."""
+    parametrize.register_parametrization(layer, "weight", quantizer, unsafe=True)
+    # torch makes a class for each layer, which no file can name: a file holds what it takes to make it again.
+    setattr(type(layer), "__reduce_ex__", _reduce)  # noqa: B010 (to torch's types it is the class of any layer)
+    return layer
+
+
+def _reduce(layer: nn.Module, _protocol: object) -> tuple:
+    kind = parametrize.type_before_parametrizations(layer)
+    plain, quantizer = kind.__new__(kind), quantizer_of(layer)
+    vars(plain).update(vars(layer))
+    vars(plain)["_modules"] = {name: part for name, part in layer._modules.items() if name != "parametrizations"}
+    original = layer.get_parameter("parametrizations.weight.original")
+    vars(plain)["_parameters"] = {**layer._parameters, "weight": original}
+    return attach, (plain, quantizer)
 
 
 def quantizer_of(layer: nn.Module) -> FakeQuantize | None:

@@ -90,5 +90,3 @@ def say_what_stays(model: fx.GraphModule) -> None:
             _("%(n)d of %(all)d layers stay in float: %(names)s.")
             % {"n": len(stay), "all": len(layers), "names": names + (", ..." if len(stay) > 4 else "")}
         )
-
-

@@ -134,7 +134,9 @@ class _Tracer(fx.Tracer):
     ) -> tuple[Callable, list[Any]]:
         """Make one input, whatever the options of `forward`: those have the values that Python gives them."""
         _self, *parameters = inspect.signature(root_fn).parameters.values()
-        needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        needed = [
+            p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
         if len(needed) > 1 or not parameters:
             raise EdgelabError(
                 _("Quantization takes models of one input, a tensor (N, C, H, W); this one takes: %(names)s.")

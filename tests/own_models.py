@@ -91,7 +91,6 @@ class SamePadded(nn.Conv2d):
     """A convolution that pads as TensorFlow does, by arithmetic on the picture's size."""
 
     def forward(self, x):
-        height, width = x.size()[-2:]
         down = max((-(-SIZE // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - SIZE, 0)
         x = F.pad(x, [down // 2, down - down // 2, down // 2, down - down // 2])
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -160,7 +159,7 @@ SUBCLASSES = {
             NormAndActivation(4, nn.Identity()),
         ),
         exported=True,
-    ),  # fmt: skip
+    ),
     "padding by arithmetic": form(
         lambda: nn.Sequential(SamePadded(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU()), exported=True
     ),
@@ -199,7 +198,7 @@ SUBCLASSES = {
     ),
     "features": form(
         lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)), 6, exported=True
-    ),  # fmt: skip
+    ),
     "a function with weights of its own": net(
         lambda m, x: F.conv2d(m.a(x), m.kernel),
         a=conv(),
@@ -445,7 +444,7 @@ GRAPHS = {
         lambda m, x: m.b(m.a(x).reshape(-1, 4, x.size(2) * x.size(3)).mean(2)), a=conv(), b=linear(4), exported=True
     ),
     "a division by a size": net(lambda m, x: m.a(x).sum((2, 3)) / (x.shape[2] * x.shape[3] + 1), a=conv()),
-    "sizes joined": net(lambda m, x: m.a(x).reshape(x.shape[:1] + (4, -1)).amax(2), a=conv()),
+    "sizes joined": net(lambda m, x: m.a(x).reshape(x.shape[:1] + (4, -1)).amax(2), a=conv()),  # noqa: RUF005
     "a mask of booleans": net(lambda m, x: (lambda y: y * (y > 0))(m.a(x)), a=conv(), exported=True),
     "a choice": net(lambda m, x: (lambda y: torch.where(y > 0, y, 0.1 * y))(m.a(x)), a=conv()),
     "an index": net(
@@ -453,7 +452,7 @@ GRAPHS = {
     ),
     "a table of whole numbers": net(
         lambda m, x: m.a(x)[:, m.order] + 1, a=conv(), order=lambda: nn.Buffer(torch.tensor([2, 0, 1, 3]))
-    ),  # fmt: skip
+    ),
     "a sum of indices": net(lambda m, x: F.one_hot(m.a(x).argmax(1) + m.a(x).argmin(1), 8).float(), a=conv(outputs=4)),
     "pooling with its indices": net(
         lambda m, x: m.b(F.max_pool2d(m.a(x), 2, return_indices=True)[0]), a=conv(), b=conv(4)
@@ -475,7 +474,7 @@ GRAPHS = {
         n=norm(),
         b=conv(),
         exported=True,
-    ),  # fmt: skip
+    ),
     "two readers of the picture": net(lambda m, x: m.a(x) + m.b(F.max_pool2d(x, 3, 1, 1)), a=conv(), b=conv()),
     "shuffling": net(
         lambda m, x: m.b(F.pixel_shuffle(F.channel_shuffle(m.a(x), 2), 2)), a=conv(), b=conv(1), exported=True
@@ -490,7 +489,7 @@ GRAPHS = {
         g=lambda: nn.GroupNorm(2, 4),
         l=lambda: nn.LayerNorm(SIZE),
         i=lambda: nn.InstanceNorm2d(4),
-    ),  # fmt: skip
+    ),
     "all activations": net(
         lambda m, x: F.silu(F.hardswish(F.elu(m.p(F.leaky_relu(m.a(x)))) + F.gelu(m.b(x)))).tanh() + F.mish(m.c(x)),
         a=conv(),
@@ -498,7 +497,7 @@ GRAPHS = {
         c=conv(),
         p=lambda: nn.PReLU(4),
         exported=True,
-    ),  # fmt: skip
+    ),
     "softmax": net(lambda m, x: F.softmax(m.a(x).mean((2, 3)), 1), a=conv(), exported=True),
     "arithmetic": net(
         lambda m, x: (2 - m.a(x)) / 3 + m.b(x) ** 2 - torch.add(m.c(x), x.mean((1, 2, 3), keepdim=True), alpha=2) * 0.5,
@@ -506,11 +505,11 @@ GRAPHS = {
         b=conv(),
         c=conv(),
         exported=True,
-    ),  # fmt: skip
+    ),
     "a stack": net(lambda m, x: torch.stack([m.a(x), m.b(x)], 1).sum(1), a=conv(), b=conv()),
     "einsum": net(
         lambda m, x: torch.einsum("nchw,kc->nkhw", m.a(x), m.a.weight[:, :, 0, 0].t()), a=conv(), floats={"einsum"}
-    ),  # fmt: skip
+    ),
     "a gate": net(lambda m, x: m.a(x) * torch.sigmoid(m.b(x)), a=conv(), b=conv()),
     "dropout between layer and norm": net(lambda m, x: m.n(m.d(m.a(x))), a=conv(), d=lambda: nn.Dropout(), n=norm()),
     "a norm of tokens as wide as they are many": net(

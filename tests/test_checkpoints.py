@@ -35,8 +35,8 @@ def network(seed):
     return resnet((4, 8)).eval()
 
 
-def prepared(seed=0, config=QuantizationConfig(), strength=1.0):
-    return calibrate(prepare(network(seed), config), images(seed, strength))
+def prepared(seed=0, config=None, strength=1.0):
+    return calibrate(prepare(network(seed), config or QuantizationConfig()), images(seed, strength))
 
 
 def by_state(saved, loader):

@@ -1,4 +1,4 @@
-"""Models that no one here made: what comes out of the path is the learner's own model, or a sentence that says why not."""
+"""Models that no one here made: the learner's own model comes out of the path, or a sentence that says why not."""
 
 import copy
 import zlib

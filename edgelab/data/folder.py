@@ -1,4 +1,4 @@
-"""A folder of your own images as a data set: all that Pillow reads, and a line that says what was left out and why."""
+"""A folder of your own images as a data set: all that Pillow reads, and a line on what was left out and why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIDE = 32
 
 
 def load_folder(folder: Path) -> Dataset:
-    """Return the images of `folder`, RGB, resized to 32x32: those of `train/<class>/` and `test/<class>/`, at any depth.
+    """Return the images of `folder`, RGB, resized to 32x32: of `train/<class>/` and `test/<class>/`, at any depth.
 
     One line is printed that says what was left out and why.
 
@@ -100,7 +100,7 @@ def _suffixes() -> set[str]:
 def _read_images(
     found: dict[str, list[Path]], classes: tuple[str, ...], broken: list[Path], left_out: dict[Path, str]
 ) -> Split:
-    """Return the images as a split; files that cannot be read are added to `broken`, those of no known range left out."""
+    """Return the images as a split; what cannot be read is added to `broken`, what has no known range to `left_out`."""
     from PIL import Image, ImageOps
 
     images, labels = [], []

@@ -1,4 +1,4 @@
-"""Before a file takes its name: does ONNX Runtime compute from it what the model computes?
+"""Before a file takes its name, it is asked whether ONNX Runtime computes from it what the model computes.
 
 A network without margins, as an untrained one, makes much of one code that rounds to the other neighbour; so outputs
 alone tell little. Each operation is judged by itself: from the codes that ONNX Runtime itself has reached, the

@@ -116,7 +116,7 @@ def _must_hold_codes(model: fx.GraphModule) -> None:
         if not isinstance(layer, Weighted) or (codes := codes_of(layer)) is None:
             continue
         same = torch.equal(fake_quantize(layer.weight, codes.weight_qparams), layer.weight)
-        if codes.bias_codes is not None and codes.bias_scale is not None:
+        if layer.bias is not None and codes.bias_codes is not None and codes.bias_scale is not None:
             same = same and torch.equal((codes.bias_codes.double() * codes.bias_scale).float(), layer.bias)
         if not same:
             raise EdgelabError(

@@ -1,7 +1,7 @@
 """Functions of constant weights as the layers that they are, so that all that follows knows layers only.
 
-`F.linear(x, self.weight)` in a subclass of Linear, the batch norm inside timm's BatchNormAct2d, a convolution of padding
-and stride reckoned in Python: each is lifted to `nn.Linear`, `nn.BatchNorm2d`, `nn.Conv2d` with the same parameters.
+`F.linear(x, self.weight)` in a subclass of Linear, the batch norm inside timm's BatchNormAct2d, a convolution whose
+padding is reckoned in Python: each is lifted to `nn.Linear`, `nn.BatchNorm2d`, `nn.Conv2d` with the same parameters.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def _bound(node: fx.Node) -> dict[str, Any]:
 def _weighted(root: nn.Module, given: Mapping[str, Any]) -> nn.Module | None:
     """Return the convolution or linear layer that a call with constant weights computes, or None."""
     weight, bias = _constant(root, given["weight"]), _constant(root, given.get("bias"))
-    options = [given.get(name) for name in ("stride", "padding", "dilation", "groups")]
+    options: list[Any] = [given.get(name) for name in ("stride", "padding", "dilation", "groups")]
     if weight is None or (bias is None and given.get("bias") is not None):
         return None
     if any(isinstance(part, fx.Node) for option in options for part in (option if _is_pair(option) else (option,))):
@@ -130,7 +130,8 @@ def _evaluate(root: nn.Module, node: fx.Node) -> Any:
     if node.op == "get_attr":
         owner, _dot, name = str(node.target).rpartition(".")
         return getattr(root.get_submodule(owner), name)
-    args, kwargs = (fx.node.map_arg(part, lambda n: _evaluate(root, n)) for part in (node.args, node.kwargs))
+    args: Any = fx.node.map_arg(node.args, lambda n: _evaluate(root, n))
+    kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: _evaluate(root, n))
     if node.op == "call_module":
         return root.get_submodule(str(node.target))(*args, **kwargs)
     if node.op == "call_method":

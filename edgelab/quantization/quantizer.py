@@ -1,6 +1,6 @@
 """The module that stands where the deployed model will hold integers."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -9,7 +9,6 @@ from torch.nn.utils import parametrize
 from edgelab.quantization.affine import QParams
 from edgelab.quantization.observers import Observer
 from edgelab.quantization.qat import learned_step
-
 
 MODES = ("float", "observe", "quantize")
 _LEAST_SCALE = 1e-8  # a learned scale at or below 0 would turn codes over, or stand for nothing
@@ -46,7 +45,7 @@ class FakeQuantize(nn.Module):
         self.mode, self.saw_other = "observe", False
 
     def freeze(self) -> None:
-        """Take the grid from what the observer has seen, and quantize from now on. A scale that is learned goes on so."""
+        """Take the grid from what the observer has seen, and quantize from now on; a learned scale goes on learning."""
         qparams = self.observer.qparams()
         self.scale.data = qparams.scale.clone()  # the same parameter: an optimizer may hold it
         self.zero_point = qparams.zero_point
@@ -123,7 +122,7 @@ def attach(layer: nn.Module, quantizer: FakeQuantize) -> nn.Module:
 
 def _reduce(layer: nn.Module, _protocol: object) -> tuple:
     kind = parametrize.type_before_parametrizations(layer)
-    plain, quantizer = kind.__new__(kind), quantizer_of(layer)
+    plain, quantizer = cast(Any, kind).__new__(kind), quantizer_of(layer)
     vars(plain).update(vars(layer))
     vars(plain)["_modules"] = {name: part for name, part in layer._modules.items() if name != "parametrizations"}
     original = layer.get_parameter("parametrizations.weight.original")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -68,7 +69,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     if quantizers(model):
         raise EdgelabError(_("This model is prepared already: give `prepare` the float model that it was made of."))
     tensors = [*model.parameters(), *model.buffers()]
-    if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in tensors):
+    if any(isinstance(tensor, (UninitializedBuffer, UninitializedParameter)) for tensor in tensors):
         raise EdgelabError(_("This model has lazy layers without a size yet: run it once on an image."))
     if strange := {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}:
         raise EdgelabError(
@@ -91,7 +92,7 @@ def own_copy(model: nn.Module) -> nn.Module:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the model inside `torch.compile` and `DataParallel`; naming the class of the first would load a compiler."""
+    """Return the model inside `torch.compile` and `DataParallel`; the first one's class would load a compiler."""
     while isinstance(module, (DataParallel, DistributedDataParallel)) or "_orig_mod" in module._modules:
         module = module.get_submodule("_orig_mod" if "_orig_mod" in module._modules else "module")
     return module
@@ -101,7 +102,7 @@ def make_plain(module: nn.Module) -> None:
     """Give a module the tensors that its parametrizations and masks make as parameters, and nothing that makes them."""
     made: dict[str, torch.Tensor] = {}
     if parametrize.is_parametrized(module):
-        made = {name: getattr(module, name) for name in module.parametrizations}
+        made = {name: getattr(module, name) for name in module.get_submodule("parametrizations")._modules}
         # Not `remove_parametrizations`: it would take `weight` from the class, which a copy shares with its original.
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations
@@ -176,9 +177,8 @@ def _normalise(root: nn.Module, graph: fx.Graph) -> None:
     And no view of a memory layout, so that channels may lie last.
     """
     for node in reversed(graph.nodes):
-        if node.op == "call_function" and node.target is torch._assert:
-            graph.erase_node(node)
-        elif not node.users and _only_asks(node):  # what the assertion asked
+        asserts = node.op == "call_function" and node.target is torch._assert
+        if asserts or (not node.users and _only_asks(node)):  # also what only the assertion asked
             graph.erase_node(node)
     for node in list(graph.nodes):
         if node.op == "call_module" and isinstance(root.get_submodule(str(node.target)), nn.Identity):

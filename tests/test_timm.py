@@ -15,8 +15,9 @@ NETWORKS = ["mobilenetv4_conv_small", "efficientnet_lite0", "regnetx_002", "fbne
 
 def network(name, size=64):
     """Return one of timm's networks for 16 classes, its batch norms set by noise, and images."""
-    import edgelab  # noqa: F401 (which prepares torchvision, that timm imports)
     import timm
+
+    import edgelab  # noqa: F401 (which prepares torchvision, that timm imports)
 
     torch.manual_seed(0)
     model, images = timm.create_model(name, num_classes=16), torch.randn(16, 3, size, size)

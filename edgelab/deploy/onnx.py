@@ -32,9 +32,11 @@ from edgelab.quantization import QParams, fake_quantize, quantize
 from edgelab.quantization.conversion import activation_grids, codes_of
 from edgelab.quantization.graph import Weighted
 from edgelab.quantization.quantizer import quantizer_of
+from edgelab.quantization.report import layer_report
 from edgelab.quantization.tracing import own_copy
 
 OPSET = 21
+_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul")
 
 
 class _QuantizeDequantize(nn.Module):
@@ -107,7 +109,21 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
         raise EdgelabError(
             _("%(path)s cannot be written: %(reason)s.") % {"path": path, "reason": error.strerror or error}
         ) from None
+    if isinstance(original, fx.GraphModule):
+        _say_what_runs_in_float(original, path)
     return path
+
+
+def _say_what_runs_in_float(model: fx.GraphModule, path: Path) -> None:
+    """Print one line where ONNX Runtime has made fewer integer kernels of a file than the model has integer layers."""
+    promised = sum(layer.integer for layer in layer_report(model))
+    counts = operators(path) if promised else Counter[str]()
+    missing = promised - sum(counts[kernel] for kernel in _INTEGER_KERNELS)
+    if missing > 0:
+        print(
+            _("ONNX Runtime computes %(n)d of the %(all)d integer layers of %(path)s in float.")
+            % {"n": missing, "all": promised, "path": path}
+        )
 
 
 def _must_hold_codes(model: fx.GraphModule) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from edgelab.bars import Bar, track
 from edgelab.data import Split, normalize
+from edgelab.data.inputs import fast_layout, run_fast, run_on
+from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
 
@@ -37,14 +40,24 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     the same shape), `loss_fn=cross_entropy` (of logits `(N, classes)` and labels `(N,)`), `progress=True`.
 
     With `val`, the weights of the best epoch on that split are kept; without it, the last ones. Ctrl-C ends the run
-    early with the weights kept so far. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
+    early with the weights kept so far. A last batch of one image joins the one before it: no batch norm can learn of
+    one. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
+
+    Raise `EdgelabError` for what is no `Split`, for a model without parameters to train, and for one that cannot run on
+    the images.
     """
+    _must_be_split(train)
     run = _Run(**options)
+    with torch.no_grad():
+        _logits, fast = run_fast(model.eval(), normalize(train.images[:2]))
+    layout = torch.channels_last if fast else torch.contiguous_format
+    cast(Any, model).to(memory_format=layout)  # documented, but not among the types of `to`
     torch.manual_seed(run.seed)
-    cast(Any, model).to(memory_format=torch.channels_last)  # documented, but not among the types of `to`
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise EdgelabError(_("This model has no parameters to train: what `convert` returns is done with training."))
     optimizer = torch.optim.SGD(parameters, lr=run.lr, momentum=0.9, nesterov=True, weight_decay=run.weight_decay)
-    steps = -(-len(train) // run.batch_size)
+    steps = len(_batches(len(train), run.batch_size))
     total = max(4, run.epochs * steps)  # with fewer, there is no step between the ends of the warm-up to divide by
     warmup = max(0.25, 2 / total)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=total, pct_start=warmup)
@@ -52,7 +65,7 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     bar = Bar(run.epochs * steps, _("training"), unit=_("batch"), leave=True, disable=not run.progress)
     try:
         for _epoch in range(run.epochs):
-            history.loss.append(_one_epoch(model, train, run, optimizer, schedule, bar))
+            history.loss.append(_one_epoch(model, train, run, optimizer, schedule, bar, fast))
             history.seconds.append(time.perf_counter() - start)
             if val is not None:
                 accuracy = evaluate(model, val)
@@ -93,17 +106,18 @@ def _one_epoch(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     bar: Bar,
+    fast: bool,
 ) -> float:
     """Train on every image once, in a random order; return the mean loss."""
     model.train()
     total = 0.0
-    for batch in torch.randperm(len(train)).split(run.batch_size):
+    for batch in torch.randperm(len(train)).split(_batches(len(train), run.batch_size)):
         images = train.images[batch]
         if run.augment is not None:
             images = run.augment(images)
-        images = normalize(images).to(memory_format=torch.channels_last)
+        images = fast_layout(normalize(images)) if fast else normalize(images)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-            logits = model(images)
+            logits = run_on(model, images)
         loss = run.loss_fn(logits.float(), train.labels[batch])
         optimizer.zero_grad()
         loss.backward()
@@ -112,6 +126,19 @@ def _one_epoch(
         total += loss.item() * len(batch)
         bar.update()
     return total / len(train)
+
+
+def _batches(images: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of one epoch."""
+    sizes = [batch_size] * (images // batch_size) + ([rest] if (rest := images % batch_size) else [])
+    return [*sizes[:-2], sizes[-2] + 1] if len(sizes) > 1 and sizes[-1] == 1 < batch_size else sizes
+
+
+def _must_be_split(split: object) -> None:
+    if not isinstance(split, Split):
+        raise EdgelabError(
+            _("Expected a split of a data set, as `data.load().train`, not %(kind)s.") % {"kind": type(split).__name__}
+        )
 
 
 def evaluate(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int = 250) -> float:
@@ -124,13 +151,30 @@ def predict(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batc
     """Return the logits `(N, classes)` of `model` for the images of `split`.
 
     `model` is an `nn.Module`, or any function of normalised float32 images `(N, C, H, W)` that returns logits
-    `(N, classes)`. A module is put into evaluation mode.
+    `(N, classes)`. A module is put into evaluation mode. Raise `EdgelabError` for what is no `Split`, for a model that
+    cannot run on the images, and for one that returns something else.
     """
+    _must_be_split(split)
     if isinstance(model, nn.Module):
         model.eval()
-    batches = track(split.images.split(batch_size), _("evaluating"))
-    images = (normalize(batch).to(memory_format=torch.channels_last) for batch in batches)
-    return torch.cat([torch.as_tensor(model(batch)) for batch in images])
+    fast, found = True, []
+    for batch in track(split.images.split(batch_size), _("evaluating")):
+        images = normalize(batch)
+        logits, fast = run_fast(model, images) if fast else (run_on(model, images), False)
+        found.append(_as_logits(logits, len(batch)))
+    return torch.cat(found)
+
+
+def _as_logits(logits: object, images: int) -> torch.Tensor:
+    if isinstance(logits, (torch.Tensor, np.ndarray)):
+        tensor = torch.as_tensor(logits)
+        if tensor.dim() == 2 and len(tensor) == images:
+            return tensor
+    found = tuple(logits.shape) if isinstance(logits, (torch.Tensor, np.ndarray)) else type(logits).__name__
+    raise EdgelabError(
+        _("A model gives logits (N, classes), here (%(images)d, classes), and not %(found)s: return them alone.")
+        % {"images": images, "found": found}
+    )
 
 
 def accuracy(logits: torch.Tensor, split: Split) -> float:

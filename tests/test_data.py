@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -390,3 +391,36 @@ def test_unreadable_images_are_counted_and_named(own):
     assert text.startswith("2 image files")
     assert "photo.JPG" in text
     assert str(own / "test" / "cat" / "0.png") in text
+
+
+def test_grey_of_sixteen_bits_keeps_its_shades(own):
+    shades = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(shades).save(own / "train" / "cat" / "scan.png")
+    found = data.load(own).train.images[3]  # 0.png, 1.png, grey.png, scan.png
+    assert torch.equal(found[0], torch.from_numpy((shades // 257).astype(np.uint8)))
+
+
+def test_all_that_pillow_reads_counts_at_any_depth(own, capsys):
+    picture = Image.new("RGB", (32, 32), (10, 200, 30))
+    (own / "train" / "cat" / "more" / "still").mkdir(parents=True)
+    for name in ("a.webp", "a.bmp", "more/a.tiff", "more/still/a.gif"):
+        picture.save(own / "train" / "cat" / name)
+    loaded = data.load(own)
+    assert loaded.train.labels.tolist() == [0] * 7 + [1] * 3
+    assert (loaded.train.images[:, 1, 16, 16] - 200).abs().le(4).sum() == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_left_out_is_named_with_its_reason(own, capsys):
+    (own / "train" / "cat" / "notes.txt").write_text("not an image")
+    Image.new("RGB", (32, 32)).save(own / "train" / "stray.png")
+    Image.new("F", (32, 32), 0.5).save(own / "test" / "dog" / "depth.tiff")
+    data.load(own)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("3 files were left out: ")
+    for name, why in {
+        "notes.txt": "no kind of image",
+        "stray.png": "no class folder",
+        "depth.tiff": "no known range",
+    }.items():
+        assert re.search(rf"{name} \([^)]*{why}", line), line

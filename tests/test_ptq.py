@@ -16,6 +16,7 @@ from edgelab.quantization import (
     calibrate,
     convert,
     dequantize,
+    layer_report,
     learn_steps,
     prepare,
     quantize,
@@ -298,3 +299,24 @@ def test_the_callers_model_stays_as_it_was(training):
     assert model.training is training
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_report_says_which_layers_are_in_float_and_why(capsys):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2), nn.Flatten(), nn.Linear(196, 2))
+    converted = convert(calibrate(prepare(model, QuantizationConfig(skip=("4",))), images()))
+    report = {layer.name: (layer.kind, layer.integer, layer.asked) for layer in layer_report(converted)}
+    assert report == {
+        "0": ("Conv2d", True, False),
+        "2": ("ConvTranspose2d", False, False),
+        "4": ("Linear", False, True),
+    }
+    why = "there is no integer kernel for ConvTranspose2d"
+    assert capsys.readouterr().out == f"1 of 3 layers stay in float: 2 (ConvTranspose2d: {why}).\n"
+
+
+@pytest.mark.parametrize(
+    "config", [QuantizationConfig(), QuantizationConfig(activation_bits=None)], ids=["all in integers", "asked for"]
+)
+def test_nothing_is_said_where_nothing_stays_against_the_will(config, capsys):
+    convert(calibrate(prepare(resnet((4, 8)), config), images()))
+    assert capsys.readouterr().out == ""

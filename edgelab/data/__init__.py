@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from edgelab.data import loaders, signs
+from edgelab.data import folder, loaders, signs
 from edgelab.data.storage import Dataset, Split, data_dir
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -25,7 +25,7 @@ def load(name: str | os.PathLike[str] | None = None) -> Dataset:
     """Return a data set.
 
     Args:
-        name: one of `NAMES`, or the path of a folder with `train/<class>/*.png|jpg` and `test/<class>/...`; None
+        name: one of `NAMES`, or the path of a folder with `train/<class>/` and `test/<class>/`, full of images; None
             stands for the environment's `EDGELAB_DATASET`, else for `signs`.
 
     Raises:
@@ -35,9 +35,9 @@ def load(name: str | os.PathLike[str] | None = None) -> Dataset:
     by_name = {"signs": signs.load, "fashion-mnist": loaders.load_fashion_mnist, "cifar10": loaders.load_cifar10}
     if name in by_name:
         return by_name[name]()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return loaders.load_folder(folder)
+    place = Path(name).expanduser()
+    if place.is_dir():
+        return folder.load_folder(place)
     message = _("There is no data set `%(name)s`: use %(names)s, or the path of a folder with train/ and test/ in it.")
     raise EdgelabError(message % {"name": name, "names": ", ".join(NAMES)})
 

@@ -1,4 +1,4 @@
-"""The data sets that are not drawn here: Fashion-MNIST, CIFAR-10, and a folder of your own images.
+"""The data sets that are not drawn here and that others have made: Fashion-MNIST and CIFAR-10.
 
 A file counts only when its digest is right; a download becomes visible only when it is whole.
 """
@@ -36,8 +36,6 @@ FASHION_FILES = {
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
-FOLDER_SIDE = 32
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
 _NETWORK_SECONDS = 30  # a silent server is given up after this long
 
 
@@ -185,67 +183,3 @@ def _download_cifar10() -> Path:
             if not (folder / CIFAR10.base_folder).is_dir():
                 raise
     return folder
-
-
-def load_folder(folder: Path) -> Dataset:
-    """Return the images of `folder`, RGB, resized to 32x32: `train/<class>/*.png|jpg` and `test/<class>/...`.
-
-    Raises:
-        EdgelabError: if a half or all images are missing, there is but one class, or files are unreadable.
-    """
-    for half in ("train", "test"):
-        if not (folder / half).is_dir():
-            message = _("%(folder)s has no folder `%(half)s`: put the images in %(half)s/<class>/*.png or *.jpg.")
-            raise EdgelabError(message % {"folder": folder, "half": half})
-    found = {half: _list_images(folder / half) for half in ("train", "test")}
-    for half, images in found.items():
-        if not any(images.values()):
-            message = _("%(folder)s holds no images: put them in %(half)s/<class>/*.png or *.jpg.")
-            raise EdgelabError(message % {"folder": folder / half, "half": half})
-    classes = tuple(name for name, paths in found["train"].items() if paths)
-    if len(classes) < 2:
-        message = _("%(folder)s holds one class (%(name)s): a classifier needs two or more.")
-        raise EdgelabError(message % {"folder": folder / "train", "name": classes[0]})
-    strangers = [name for name, paths in found["test"].items() if paths and name not in classes]
-    if strangers:
-        message = _("%(folder)s has a class that train/ has no images of: %(name)s.")
-        raise EdgelabError(message % {"folder": folder / "test", "name": strangers[0]})
-    broken: list[Path] = []
-    train, test = (_read_images(found[half], classes, broken) for half in ("train", "test"))
-    if broken:
-        message = _("%(n)d image files cannot be read (%(files)s): repair or remove them.")
-        names = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
-        raise EdgelabError(message % {"n": len(broken), "files": names})
-    return Dataset(str(folder), classes, train, test)
-
-
-def _list_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder, both in alphabetical order; hidden ones do not count."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return {
-        path.name: sorted(
-            file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-        )
-        for path in classes
-    }
-
-
-def _read_images(found: dict[str, list[Path]], classes: tuple[str, ...], broken: list[Path]) -> Split:
-    """Return the images as a split; files that cannot be read are added to `broken`."""
-    from PIL import Image, ImageOps
-
-    images, labels = [], []
-    for label, name in enumerate(classes):
-        for path in found.get(name, []):
-            try:
-                with Image.open(path) as file:
-                    image = ImageOps.exif_transpose(file).convert("RGB")
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                broken.append(path)
-                continue
-            if image.size != (FOLDER_SIDE, FOLDER_SIDE):
-                image = image.resize((FOLDER_SIDE, FOLDER_SIDE), Image.Resampling.BILINEAR)
-            images.append(np.array(image))
-            labels.append(label)
-    pixels = np.stack(images) if images else np.zeros((0, FOLDER_SIDE, FOLDER_SIDE, 3), np.uint8)
-    return Split(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels, dtype=torch.int64))

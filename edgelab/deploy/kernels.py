@@ -16,8 +16,8 @@ import torch
 from torch import fx, nn
 
 from edgelab.quantization import QParams, fake_quantize, quantize
+from edgelab.quantization.conversion import Codes, activation_grids, codes_of, grid_of
 from edgelab.quantization.graph import Weighted, is_called_once, rectifier_after, weighted_layers
-from edgelab.quantization.ptq import Codes, activation_grids, codes_of, grid_of
 
 
 @torch.no_grad()

@@ -18,19 +18,25 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import fx, nn
-from torch.nn import functional
 from torch.nn.utils import parametrize
 
+from edgelab.data.inputs import as_input, run_on
 from edgelab.data.storage import atomic_write
-from edgelab.deploy.kernels import as_kernels
-from edgelab.deploy.runner import Runner, check_parity
+from edgelab.deploy.guard import must_agree
+from edgelab.deploy.pooling import pool_globally
+from edgelab.deploy.runner import Runner
+from edgelab.deploy.shaping import fill_lanes, flatten_tokens
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization import QParams, quantize
-from edgelab.quantization.graph import Weighted, is_called_once, weighted_layers
-from edgelab.quantization.ptq import activation_grids, codes_of
+from edgelab.quantization import QParams, fake_quantize, quantize
+from edgelab.quantization.conversion import activation_grids, codes_of
+from edgelab.quantization.graph import Weighted
+from edgelab.quantization.quantizer import quantizer_of
+from edgelab.quantization.report import layer_report
+from edgelab.quantization.tracing import own_copy
 
 OPSET = 21
+_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul")
 
 
 class _QuantizeDequantize(nn.Module):
@@ -55,17 +61,32 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
 
     `example` is one input, `(N, C, H, W)`; the file takes exactly its shape, or any N with `dynamic_batch`. A model
     from `convert` is written with int8 weights and int32 biases. The file takes its name only when ONNX Runtime was
-    seen to compute from it what the model does. Raise `EdgelabError` for an operator that ONNX lacks, for a model that
-    is prepared but not converted, and for activations of other than 8 bits, which no integer kernel takes.
+    seen to compute from it what the model does, on the example and on noise as strong. One line tells of layers that
+    ONNX Runtime computes in float all the same.
+
+    Raise `EdgelabError` for an operator that ONNX lacks, for a model that is prepared but not converted, or changed
+    since, or that gives something else than one tensor of finite numbers; for activations of other than 8 bits, which
+    no integer kernel takes; and for a place that cannot be written.
     """
-    if any(parametrize.is_parametrized(module) for module in model.modules()):
+    example = as_input(example)
+    if any(parametrize.is_parametrized(module) and quantizer_of(module) is not None for module in model.modules()):
         raise EdgelabError(_("This model is not converted yet: export what `convert` returns."))
-    model = copy.deepcopy(model).eval()
-    if isinstance(model, fx.GraphModule):
-        reference: nn.Module = as_kernels(model)
-        _fill_lanes(model)
+    if activation_grids(model) and isinstance(model, fx.GraphModule):
+        _must_hold_codes(model)
+        model = copy.deepcopy(model).eval()
+        original: nn.Module = copy.deepcopy(model)
+        flatten_tokens(model, example)
+        fill_lanes(model)
     else:
-        reference = copy.deepcopy(model)
+        model = own_copy(model)
+        original = copy.deepcopy(model)
+    with torch.no_grad():
+        expected = run_on(original, example.clone())
+    if not isinstance(expected, torch.Tensor):
+        raise EdgelabError(
+            _("A model to deploy gives one tensor, and this one gives %(kind)s: return the logits alone.")
+            % {"kind": type(expected).__name__}
+        )
     for name, quantizer in activation_grids(model).items():
         if quantizer.spec.bits != 8:
             raise EdgelabError(
@@ -74,25 +95,50 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
             )
         model.set_submodule(name, _QuantizeDequantize(quantizer.qparams))
     proto = _export(model, example, dynamic_batch)
-    _pool_globally(proto.graph)
+    pool_globally(proto)
     _store_integers(proto.graph, model)
     _strip(proto.graph)
     onnx.checker.check_model(proto)
-    content = proto.SerializeToString()
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / "trial.onnx"
-        trial.write_bytes(content)
-        parity = check_parity(reference, Runner.open(trial), example)
-    if parity.mean > 0.05 * parity.span + 1e-6:
-        raise EdgelabError(
-            _("ONNX Runtime does not compute from %(path)s what the model does: %(mean).3g apart on average.")
-            % {"path": path, "mean": parity.mean}
-        )
+    must_agree(original, proto, example)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as out:
-        out.write(content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as out:
+            out.write(proto.SerializeToString())
+    except OSError as error:
+        raise EdgelabError(
+            _("%(path)s cannot be written: %(reason)s.") % {"path": path, "reason": error.strerror or error}
+        ) from None
+    if isinstance(original, fx.GraphModule):
+        _say_what_runs_in_float(original, path)
     return path
+
+
+def _say_what_runs_in_float(model: fx.GraphModule, path: Path) -> None:
+    """Print one line where ONNX Runtime has made fewer integer kernels of a file than the model has integer layers."""
+    promised = sum(layer.integer for layer in layer_report(model))
+    counts = operators(path) if promised else Counter[str]()
+    missing = promised - sum(counts[kernel] for kernel in _INTEGER_KERNELS)
+    if missing > 0:
+        print(
+            _("ONNX Runtime computes %(n)d of the %(all)d integer layers of %(path)s in float.")
+            % {"n": missing, "all": promised, "path": path}
+        )
+
+
+def _must_hold_codes(model: fx.GraphModule) -> None:
+    """Raise `EdgelabError` where weights or biases are no longer the numbers that their codes stand for."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, Weighted) or (codes := codes_of(layer)) is None:
+            continue
+        same = torch.equal(fake_quantize(layer.weight, codes.weight_qparams), layer.weight)
+        if layer.bias is not None and codes.bias_codes is not None and codes.bias_scale is not None:
+            same = same and torch.equal((codes.bias_codes.double() * codes.bias_scale).float(), layer.bias)
+        if not same:
+            raise EdgelabError(
+                _("The weights of %(layer)s have changed since the model was converted: convert it again.")
+                % {"layer": name}
+            )
 
 
 def operators(path: str | Path, *, level: str = "all") -> Counter[str]:
@@ -127,45 +173,12 @@ def _export(model: nn.Module, example: torch.Tensor, dynamic_batch: bool) -> onn
                 input_names=["input"],
                 output_names=["output"],
             )
-    except torch.onnx.OnnxExporterError as error:
+    except Exception as error:  # the exporter's own, and whatever its steps raise
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise EdgelabError(_("This model cannot be written as ONNX: %(reason)s") % {"reason": reason}) from None
     finally:
         logger.setLevel(level)
     return cast(torch.onnx.ONNXProgram, program).model_proto  # None is what the exporter before `dynamo` returned
-
-
-def _fill_lanes(model: fx.GraphModule) -> None:
-    """Give the first convolution a multiple of 4 input channels, in place: zeros beside the picture's own.
-
-    Int8 instructions sum products four at a time, and ONNX Runtime has its direct convolution for such counts only: the
-    layer takes half the time. The quantizer of the picture rounds zeros to zeros, so the outputs stay the same.
-    """
-    for node, layer in weighted_layers(model).items():
-        if not (isinstance(layer, nn.Conv2d) and layer.groups == 1 and codes_of(layer) is not None):
-            continue
-        missing = -layer.in_channels % 4
-        source = node.all_input_nodes[0]
-        picture = source.op == "call_module" and source.all_input_nodes[0].op == "placeholder"
-        reads_picture = picture and len(source.users) == 1
-        if missing and reads_picture and is_called_once(model, node):
-            model.set_submodule("fill_lanes", _ZeroChannels(missing))
-            with model.graph.inserting_before(source):
-                source.args = (model.graph.call_module("fill_lanes", source.args),)
-            layer.weight = nn.Parameter(functional.pad(layer.weight, (0, 0, 0, 0, 0, missing)), requires_grad=False)
-            layer.in_channels += missing
-            model.recompile()
-
-
-class _ZeroChannels(nn.Module):
-    """`(N, C, H, W) -> (N, C + count, H, W)`."""
-
-    def __init__(self, count: int):
-        super().__init__()
-        self.count = count
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.pad(x, (0, 0, 0, 0, 0, self.count))
 
 
 def _strip(graph: onnx.GraphProto) -> None:
@@ -180,19 +193,6 @@ def _strip(graph: onnx.GraphProto) -> None:
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
         item.doc_string = ""
-
-
-def _pool_globally(graph: onnx.GraphProto) -> None:
-    """Turn each mean over height and width into GlobalAveragePool, which has an integer kernel; ReduceMean has none."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants:
-            continue
-        axes = {int(axis) % 4 for axis in numpy_helper.to_array(constants[node.input[1]])}
-        keepdims = next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1)
-        if axes == {2, 3} and keepdims:
-            pool = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
-            node.CopyFrom(pool)
 
 
 def _store_integers(graph: onnx.GraphProto, model: nn.Module) -> None:

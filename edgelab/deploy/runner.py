@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ import onnxruntime
 import torch
 from torch import nn
 
+from edgelab.data.inputs import as_input
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
+# ONNX Runtime quantizes weights by itself where their layer lies between codes; what we leave in float stays in float.
+_NOT_OURS = ["WeightBiasQuantization"]
 # ONNX Runtime's graph optimisations by how far they go: https://onnxruntime.ai/docs/performance/model-optimizations
 LEVELS = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -84,13 +88,38 @@ def exact_options() -> onnxruntime.SessionOptions:
     return options
 
 
+def every_value(
+    proto: onnx.ModelProto, names: list[str], batches: list[torch.Tensor]
+) -> list[tuple[torch.Tensor, ...]]:
+    """Return, for each batch, the values of so many tensors inside a model of one input, as its kernels have them.
+
+    Raise `EdgelabError` where ONNX Runtime cannot load or run the model.
+    """
+    opened = onnx.ModelProto()
+    opened.CopyFrom(proto)
+    known = {value.name for value in opened.graph.output}
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    options = exact_options()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.onnx"
+        onnx.save(opened, path)
+        try:
+            session = _session(path, options)
+            feeds = ({session.get_inputs()[0].name: batch.contiguous().numpy()} for batch in batches)
+            return [tuple(map(torch.from_numpy, session.run(names, feed))) for feed in feeds]
+        except Exception as error:  # the runtime's own classes
+            reason = str(error).partition("\n")[0]
+            raise EdgelabError(_("ONNX Runtime cannot run this model: %(reason)s") % {"reason": reason}) from None
+
+
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """Return a session of the file; where two layers share their codes, of a copy in memory in which each has its own.
 
     ONNX Runtime 1.32 rewrites int8 weights for its exact kernels, and stops where it meets the same ones again.
     """
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return _open(path, options)
     except Exception as error:
         if "replace the existing tensor" not in str(error):
             raise
@@ -114,7 +143,13 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
             seen.add(name)
     for twin in own:
         graph.node.insert(0, twin)
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return _open(proto.SerializeToString(), options)
+
+
+def _open(model: Path | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_NOT_OURS
+    )
 
 
 class OnnxRunner(Runner):
@@ -135,27 +170,51 @@ class OnnxRunner(Runner):
                 _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
             ) from None
         self.name, self.threads = "onnxruntime", threads
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(inputs[0].shape) < 2:
             raise EdgelabError(
                 _("%(path)s is no model of images: it should take one input (N, C, H, W).") % {"path": path}
             )
-        batch = inputs[0].shape[0]
-        self._input, self._batch = inputs[0].name, batch if isinstance(batch, int) else None
+        if len(outputs) != 1:
+            raise EdgelabError(
+                _("%(path)s gives %(count)s outputs (%(names)s): it should give the logits alone.")
+                % {"path": path, "count": len(outputs), "names": ", ".join(output.name for output in outputs)}
+            )
+        for value in (inputs[0], outputs[0]):
+            if value.type != "tensor(float)":
+                raise EdgelabError(
+                    _("%(path)s takes or gives %(type)s at %(name)s: it should be float32, tensor(float).")
+                    % {"path": path, "type": value.type, "name": value.name}
+                )
+        self._input, self._shape = inputs[0].name, inputs[0].shape
+        self._batch = self._shape[0] if isinstance(self._shape[0], int) else None
 
     def once(self, image: torch.Tensor) -> Callable[[], np.ndarray]:
-        feed = {self._input: np.ascontiguousarray(image.numpy())}
+        array = np.ascontiguousarray(as_input(image).numpy())
+        sizes = zip(self._shape, array.shape, strict=False)
+        if len(array.shape) != len(self._shape) or any(isinstance(own, int) and own != size for own, size in sizes):
+            wanted = ", ".join("N" if not isinstance(size, int) else str(size) for size in self._shape)
+            raise EdgelabError(
+                _("This file takes images of shape (%(wanted)s), not %(found)s.")
+                % {"wanted": wanted, "found": array.shape}
+            )
+        feed = {self._input: array}
         return lambda: self._session.run(None, feed)[0]
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        step = self._batch or len(images)
+        images = as_input(images)
+        step = self._batch or max(1, len(images))
         if self._batch and len(images) % self._batch:
             raise EdgelabError(
                 _("This file takes %(batch)s images at a time, and %(images)s do not divide into that.")
                 % {"batch": self._batch, "images": len(images)}
             )
-        logits = [self.once(part)() for part in images.split(step)]
-        return torch.from_numpy(np.concatenate(logits))
+        runs = [self.once(part) for part in images.split(step)]
+        try:
+            return torch.from_numpy(np.concatenate([run() for run in runs]))
+        except Exception as error:  # the runtime's own classes
+            reason = str(error).partition("\n")[0]
+            raise EdgelabError(_("ONNX Runtime cannot run this file: %(reason)s") % {"reason": reason}) from None
 
 
 @dataclass(frozen=True)

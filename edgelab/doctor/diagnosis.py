@@ -168,6 +168,13 @@ def _instruction_warnings(processor: machine.Processor) -> Iterator[Note]:
     if not found & machine.INT8:
         text = _("This processor has no integer instructions for int8 (VNNI, AMX or dotprod).")
         yield Note("int8", text, _("Expect a quantized model to be smaller here, but hardly faster."))
+        if processor.architecture.lower() in ("x86_64", "amd64"):
+            text = _(
+                "Without VNNI, ONNX Runtime's fast int8 kernels let sums saturate and give other answers than the "
+                "quantized model: edgelab asks it for its exact ones, which cost a little time."
+            )
+            cure = _("In a program of your own, set the session's entry session.x64quantprecision to 1.")
+            yield Note("int8", text, cure)
     if not found & machine.BFLOAT16:
         text = _("This processor has no bfloat16 instructions: training takes about twice as long as with them.")
         yield Note("bfloat16", text, _more_time())

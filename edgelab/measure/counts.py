@@ -49,7 +49,8 @@ def count_macs(model: nn.Module, example: torch.Tensor | tuple) -> int:
     """Return the multiply-accumulates of one forward pass on `example` (its batch included).
 
     A MAC is one multiplication and the addition of its product to a running sum. Counted: convolutions (transposed
-    ones too), linear layers and every other matrix product, attention's included. Not counted: adding a bias, batch
+    ones too), linear and bilinear layers, every other product of matrices or of two vectors, attention's included, and
+    the squares in Euclidean distances. Not counted: adding a bias, batch
     normalisation, activations, pooling, residual additions. Products with the zeros of padding count, as they do in
     the papers. So this is half of what `torch.utils.flop_counter.FlopCounterMode` calls FLOPs.
 
@@ -125,9 +126,14 @@ def saved_bytes(model: nn.Module) -> int:
 
     The file is the parameters and persistent buffers, plus a header that names them; nothing is written here.
     """
+    import torch
     from safetensors.torch import save
 
-    return len(save({name: tensor.contiguous() for name, tensor in _distinct_state(model).items()}))
+    state = {
+        name: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor
+        for name, tensor in _distinct_state(model).items()
+    }
+    return len(save({name: tensor.contiguous() for name, tensor in state.items()}))
 
 
 def file_bytes(path: str | Path) -> int:
@@ -167,12 +173,21 @@ def _own_params(model: nn.Module) -> dict[str, int]:
     return counts
 
 
+def must_not_be_negative(**amounts: float) -> None:
+    """Raise `EdgelabError` that names the first of `amounts` below zero, or that is not a number."""
+    for name, amount in amounts.items():
+        if not amount >= 0:
+            raise EdgelabError(_("%(name)s must be 0 or more, not %(amount)s.") % {"name": name, "amount": amount})
+
+
 def _distinct_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the state dict without the second and later names of a shared tensor."""
     seen: set[tuple] = set()
     state = {}
     for name, tensor in model.state_dict().items():
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        # Not the address of its data: on the device `meta` no tensor has any.
+        place = tensor.untyped_storage()._cdata, tensor.storage_offset()
+        key = (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if tensor.numel() and key in seen:
             continue
         seen.add(key)
@@ -193,9 +208,31 @@ def _macs_of(op: torch._ops.OpOverload, args: tuple, outputs: list[torch.Tensor]
     if name.startswith("_scaled_dot_product"):
         query, key, value = args[:3]
         return math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-    return 0
+    if name == "_trilinear":  # a bilinear layer: each of its weights once, for each example
+        left, weight = args[:2]
+        return math.prod(left.shape[:-1]) * weight.numel()
+    if name in ("_cdist_forward", "_euclidean_dist"):  # squares of differences, added up
+        squares = name == "_euclidean_dist" or args[2] == 2
+        return outputs[0].numel() * args[0].shape[-1] if squares else 0
+    if name == "_pdist_forward":
+        return outputs[0].numel() * args[0].shape[-1] if args[1:] in ((), (2,)) else 0
+    if name in ("addr", "vdot"):
+        return args[1 if name == "addr" else 0].numel() * (args[2].numel() if name == "addr" else 1)
+    if name == "conv_tbc":
+        return outputs[0].numel() * math.prod(args[1].shape[:2])
+    return outputs[0].numel() if name in ("mul", "mul_") and _is_outer(args, outputs) else 0
+
+
+def _is_outer(factors: tuple, outputs: list[torch.Tensor]) -> bool:
+    """Return whether a product is one of vectors, row by column: each factor is repeated along the other."""
+    if not all(hasattr(factor, "shape") for factor in factors[:2]):
+        return False
+    size = outputs[0].shape
+    one, other = ([1] * (len(size) - factor.dim()) + list(factor.shape) for factor in factors[:2])
+    repeated = [{place for place, length in enumerate(sizes) if length == 1 < size[place]} for sizes in (one, other)]
+    return bool(repeated[0] and repeated[1])
 
 
 _CONVOLUTIONS = {"convolution", "_convolution", "conv2d", "mkldnn_convolution"}
 # Where the two matrices stand among the arguments: addmm's first argument is what is added.
-_PRODUCTS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "addmm": 1, "baddbmm": 1, "addbmm": 1, "addmv": 1}
+_PRODUCTS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "_int_mm": 0, "addmm": 1, "baddbmm": 1, "addbmm": 1, "addmv": 1}

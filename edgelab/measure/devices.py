@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.measure.counts import must_not_be_negative
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -53,11 +54,12 @@ def predict_latency(
     device has one for this precision. Williams, Waterman, Patterson: 'Roofline', CACM 52(4), 2009,
     https://doi.org/10.1145/1498765.1498785.
 
-    Raises `EdgelabError` for a precision that `device` has no figure for.
+    Raises `EdgelabError` for a precision that `device` has no figure for, and for less than nothing.
 
     >>> round(predict_latency(DEVICES[3], macs=12.5e6, bytes_moved=100e3, precision="int8"), 1)  # a Cortex-M7
     13.0
     """
+    must_not_be_negative(macs=macs, bytes_moved=bytes_moved)
     speeds = device.macs_per_s | (dict(device.achieved) if achieved else {})
     if precision not in speeds:
         raise EdgelabError(

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.measure.counts import must_not_be_negative
 
 HOROWITZ = (
     "M. Horowitz, 'Computing's Energy Problem (and what we can do about it)', ISSCC 2014, pp. 10-14, figure 1.1.9 "
@@ -127,7 +128,7 @@ def estimate_energy(macs: float, bytes_moved: float = 0, precision: str = "fp32"
     `precision` is a key of `MAC_PJ`, `memory` one of `MEMORY_PJ_PER_64_BITS`. `bytes_moved` is usually the weights
     once plus the activations. Figures: Horowitz, ISSCC 2014 (`HOROWITZ`).
 
-    Raises `EdgelabError` for an unknown precision or memory.
+    Raises `EdgelabError` for an unknown precision or memory, and for less than nothing.
 
     >>> int8, fp32 = estimate_energy(1e9, precision="int8"), estimate_energy(1e9, precision="fp32")
     >>> round(fp32 * 1000, 3), round(fp32 / int8, 1)  # mJ for 1 G MACs; how many times as much as int8
@@ -135,6 +136,7 @@ def estimate_energy(macs: float, bytes_moved: float = 0, precision: str = "fp32"
     >>> round(estimate_energy(0, 4_900_000) * 1000, 2)  # mJ to fetch 4.9 MB of weights from DRAM
     0.8
     """
+    must_not_be_negative(macs=macs, bytes_moved=bytes_moved)
     mac_pj = _lookup(MAC_PJ, precision, _("precision"))
     access_pj = _lookup(MEMORY_PJ_PER_64_BITS, memory, _("memory"))
     return (macs * mac_pj + bytes_moved / 8 * access_pj) * 1e-12
@@ -153,6 +155,7 @@ def radio_energy(payload_bytes: float, link: str | Link, *, tail: bool = True) -
     >>> round(radio_energy(3072, "lte", tail=False) * 1000, 1), round(radio_energy(3072, "lte"), 1)  # mJ, then J
     (16.0, 12.8)
     """
+    must_not_be_negative(payload_bytes=payload_bytes)
     if isinstance(link, str):
         link = _lookup(LINKS, link, _("link"))
     bits = payload_bytes * 8
@@ -161,6 +164,7 @@ def radio_energy(payload_bytes: float, link: str | Link, *, tail: bool = True) -
 
 def radio_seconds(payload_bytes: float, link: str | Link) -> float:
     """Return the seconds it takes to send `payload_bytes` over `link`, at the throughput its source names."""
+    must_not_be_negative(payload_bytes=payload_bytes)
     if isinstance(link, str):
         link = _lookup(LINKS, link, _("link"))
     return payload_bytes * 8 / link.bits_per_s

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -34,6 +34,8 @@ def run_traced(
     Raises `EdgelabError` when `example` does not fit the model.
     """
     inputs = example if isinstance(example, tuple) else (example,)
+    if any(parameter.is_meta for parameter in model.parameters()):  # no numbers, only shapes: the example has them too
+        inputs = tree_map(lambda part: part.to("meta") if isinstance(part, torch.Tensor) else part, inputs)
     stack: list[str] = [""]
 
     class _Tell(TorchDispatchMode):

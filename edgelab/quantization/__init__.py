@@ -4,6 +4,7 @@ The path: `prepare` a model, `calibrate` it (and perhaps train it), `convert` it
 """
 
 from edgelab.quantization.affine import QParams, QSpec, choose_qparams, dequantize, fake_quantize, quantize, sqnr
+from edgelab.quantization.conversion import convert
 from edgelab.quantization.equalization import correct_bias, equalize
 from edgelab.quantization.graph import fold_batchnorm
 from edgelab.quantization.integer import fixed_point, integer_conv2d, integer_linear, quantize_bias, requantize
@@ -11,18 +12,18 @@ from edgelab.quantization.observers import OBSERVERS
 from edgelab.quantization.ptq import (
     QuantizationConfig,
     calibrate,
-    convert,
     learn_steps,
     prepare,
-    quantizers,
     sensitivity,
 )
 from edgelab.quantization.qat import RoundSTE, learned_step
-from edgelab.quantization.quantizer import FakeQuantize, SameGrid
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizers
+from edgelab.quantization.report import Layer, layer_report
 
 __all__ = [
     "OBSERVERS",
     "FakeQuantize",
+    "Layer",
     "QParams",
     "QSpec",
     "QuantizationConfig",
@@ -39,6 +40,7 @@ __all__ = [
     "fold_batchnorm",
     "integer_conv2d",
     "integer_linear",
+    "layer_report",
     "learn_steps",
     "learned_step",
     "prepare",

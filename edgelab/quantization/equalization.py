@@ -6,10 +6,15 @@ Source: Nagel et al., 2019, "Data-Free Quantization Through Weight Equalization 
 mean error that rounding the weights has put on every output.
 """
 
+from collections import Counter
+
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from edgelab.data.inputs import as_input, fast_layout, run_on
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
 from edgelab.quantization.graph import (
     Weighted,
     does_nothing,
@@ -19,7 +24,7 @@ from edgelab.quantization.graph import (
     operation,
     weighted_layers,
 )
-from edgelab.quantization.quantizer import quantizer_of
+from edgelab.quantization.quantizer import quantizer_of, quantizers
 
 
 @torch.no_grad()
@@ -34,7 +39,12 @@ def equalize(model: nn.Module, *, rounds: int = 20) -> fx.GraphModule:
     folded = _without_clip(fold_batchnorm(model))
     layers = weighted_layers(folded)
     pairs = [(first, second) for first in layers if (second := _only_reader(folded, first)) is not None]
+    # Rows of a convolution are rows of a convolution; a linear layer behind one works on the width of the picture.
+    pairs = [pair for pair in pairs if len({isinstance(layers[node], nn.Linear) for node in pair}) == 1]
     pairs = [pair for pair in pairs if all(is_called_once(folded, node) for node in pair)]
+    for layer in {layers[node] for pair in pairs for node in pair}:  # what it shares with another layer stays there
+        layer.weight = nn.Parameter(layer.weight.clone())
+        layer.bias = None if layer.bias is None else nn.Parameter(layer.bias.clone())
     for _round in range(rounds):
         for first, second in pairs:
             _balance(layers[first], layers[second])
@@ -88,20 +98,26 @@ def correct_bias(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int
     Rounding changes a layer's output by (Q(W) - W) x. Its mean over data, (Q(W) - W) E[x], is a constant for each
     channel, and the bias can carry it (section 4.2 of the paper). E[x] is measured on `images`, normalised float32
     `(N, C, H, W)`, as the quantized model sees them, layer after layer; padding at the borders is left out of account.
+    Raise `EdgelabError` for a model that is not calibrated.
     """
-    model.eval()
+    images = as_input(images)
     layers = {layer for layer in weighted_layers(model).values() if quantizer_of(layer) is not None}
-    means: dict[nn.Module, torch.Tensor] = {}
+    if not layers or any(quantizer.mode == "observe" for quantizer in quantizers(model).values()):
+        raise EdgelabError(_("Biases are corrected after `calibrate` and before `convert`."))
+    model.eval()
+    sums: dict[nn.Module, torch.Tensor] = {}
+    counts: Counter[nn.Module] = Counter()
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0].detach()
-        mean = x.mean([0, 2, 3]) if x.dim() == 4 else x.mean(0)
-        means[layer] = means.get(layer, torch.zeros(())) + mean * len(x) / len(images)
+        channels = x.movedim(-1 if isinstance(layer, nn.Linear) else -3, 0).flatten(1)  # (C, all else)
+        sums[layer] = sums.get(layer, torch.zeros(())) + channels.sum(1)
+        counts[layer] += channels.shape[1]
 
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
-        for batch in images.to(memory_format=torch.channels_last).split(batch_size):
-            model(batch)
+        for batch in fast_layout(images).split(batch_size):
+            run_on(model, batch.clone())
     finally:
         for hook in hooks:
             hook.remove()
@@ -109,7 +125,7 @@ def correct_bias(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int
         error = layer.weight - layer.get_parameter("parametrizations.weight.original")
         per_input = error.flatten(2).sum(2) if error.dim() == 4 else error
         groups = getattr(layer, "groups", 1)
-        x = means[layer].reshape(groups, -1)
+        x = (sums[layer] / counts[layer]).reshape(groups, -1)
         shift = torch.einsum("goi,gi->go", per_input.reshape(groups, -1, x.shape[1]), x).flatten()
         layer.bias = nn.Parameter((0 if layer.bias is None else layer.bias) - shift)
     return model

@@ -1,59 +1,38 @@
 """The model as a graph: tracing it, folding batch normalisation, and knowing which operations have integer kernels."""
 
-import copy
 import operator
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from edgelab.errors import EdgelabError
-from edgelab.i18n import _
+from edgelab.quantization.faithful import remember
+from edgelab.quantization.tracing import trace
 
 Weighted = nn.Conv2d | nn.Linear
+_SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+_ARITHMETIC = {*_SUMS, operator.mul, operator.imul, torch.mul, "mul", "mul_"}  # of two tensors
 # What ONNX Runtime computes on integers, inputs and output each with their own scale.
 _INTEGER = {
-    *(operator.add, operator.iadd, torch.add, operator.mul, operator.imul, torch.mul, torch.cat),
-    *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean", "add", "mul"),
-    *(nn.Sigmoid, torch.sigmoid, "sigmoid"),
+    *(torch.cat, nn.AvgPool2d, nn.AdaptiveAvgPool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean"),
+    *(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"),
 }
 # What merely moves or selects codes: the output lies on the grid of the input.
 _MOVING = {
     *(nn.MaxPool2d, nn.AdaptiveMaxPool2d, F.max_pool2d, F.adaptive_max_pool2d, nn.Flatten, torch.flatten, "flatten"),
     *("reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", torch.reshape, torch.permute),
     *(torch.transpose, torch.squeeze, torch.unsqueeze, nn.PixelShuffle, nn.ChannelShuffle, nn.Upsample, F.interpolate),
+    *(F.pixel_shuffle, F.channel_shuffle),
 }
-_NOTHING = {nn.Dropout, nn.Dropout2d, F.dropout, nn.Identity}  # in evaluation
+_NOTHING = {nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity}  # in evaluation
+_DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d}
 # What the kernel before it does in passing, by saturating.
 _RECTIFIERS = {nn.ReLU, nn.ReLU6, F.relu, F.relu6, torch.relu, "relu", "relu_"}
-_BEFORE_RECTIFIER = {operator.add, operator.iadd, torch.add, "add"}
-
-
-def trace(model: nn.Module) -> fx.GraphModule:
-    """Return a copy of `model` as a `torch.fx.GraphModule`, in evaluation mode.
-
-    Raise `EdgelabError` with the file and line where `torch.fx` cannot follow the model.
-    """
-    if isinstance(model, fx.GraphModule):
-        return copy.deepcopy(model).eval()
-    try:
-        return fx.symbolic_trace(copy.deepcopy(model).eval()).eval()  # the containers it makes would be in training
-    except Exception as error:
-        torch_folder = str(Path(torch.__file__).parent)
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if torch_folder not in frame.filename]
-        place = frames[-1]
-        raise EdgelabError(
-            _("torch.fx cannot follow this model at %(file)s, line %(line)s: %(code)s (%(reason)s)")
-            % {
-                "file": place.filename,
-                "line": place.lineno,
-                "code": place.line,
-                "reason": str(error).partition("\n")[0],
-            }
-        ) from None
+# What gives no tensor: sizes and the like, and what is reckoned of them.
+_SIZES = {"size", "dim", "numel", "ndimension", "stride"}
+_SIZE_NAMES = {"shape", "ndim", "dtype", "device", "is_cuda"}
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 def called_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -63,8 +42,8 @@ def called_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | No
 
 def operation(graph_module: fx.GraphModule, node: fx.Node) -> type[nn.Module] | Callable | str | None:
     """Return what a node does: a module's class, a function, or a method's name; None for inputs and outputs."""
-    if (module := called_module(graph_module, node)) is not None:
-        return type(module)
+    if (module := called_module(graph_module, node)) is not None:  # of a subclass that adds nothing, the layer of torch
+        return next(kind for kind in type(module).__mro__ if kind.__module__.startswith(("torch", "edgelab")))
     return node.target if node.op in ("call_function", "call_method") else None
 
 
@@ -75,22 +54,55 @@ def is_weighted(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 def is_integer(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether ONNX Runtime has an integer kernel for a node."""
-    return is_weighted(graph_module, node) or operation(graph_module, node) in _INTEGER
+    if is_weighted(graph_module, node):
+        return True
+    kind = operation(graph_module, node)
+    if kind in _ARITHMETIC:
+        return len(_tensors(node)) == 2 and "alpha" not in node.kwargs
+    return kind in _INTEGER and not is_number(node)
+
+
+def _tensors(node: fx.Node) -> list[fx.Node]:
+    return [part for part in (*node.args, *node.kwargs.values()) if isinstance(part, fx.Node) and not is_number(part)]
+
+
+def is_number(node: fx.Node) -> bool:
+    """Return whether a node gives a size, a number or a boolean, not a tensor: no activation."""
+    if node.op == "call_method":
+        return node.target in _SIZES
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in _SIZE_NAMES
+    python = getattr(node.target, "__module__", "") in (
+        "_operator",
+        "builtins",
+        "math",
+    )  # torch's functions make tensors
+    return node.target is len or (python and bool(node.all_input_nodes) and all(map(is_number, node.all_input_nodes)))
 
 
 def moves_codes(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node's output holds nothing but values of its input."""
-    return operation(graph_module, node) in _MOVING
+    kind = operation(graph_module, node)
+    if kind is F.pad:
+        given = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | node.kwargs
+        return not given.get("value")  # zero has a code on every grid
+    return kind in _MOVING
 
 
 def does_nothing(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node hands its input on in evaluation."""
-    return operation(graph_module, node) in _NOTHING
+    kind = operation(graph_module, node)
+    if kind in _DROPOUTS:
+        given = dict(zip(("input", "p", "training"), node.args, strict=False)) | node.kwargs
+        return given.get("training", True) is False
+    return kind in _NOTHING
 
 
 def rectifier_after(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """Return the ReLU or ReLU6 that is the only user of a convolution, linear layer or addition, or None."""
-    fusable = is_weighted(graph_module, node) or operation(graph_module, node) in _BEFORE_RECTIFIER
+    fusable = is_weighted(graph_module, node) or operation(graph_module, node) in _SUMS
     if not fusable or len(node.users) != 1:
         return None
     user = next(iter(node.users))
@@ -119,6 +131,7 @@ def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
     """
     graph_module = trace(model)
     layers = weighted_layers(graph_module)
+    stands_for = graph_module.meta["stands_for"]
     for node in list(graph_module.graph.nodes):
         norm = called_module(graph_module, node)
         if not isinstance(norm, _Norm) or norm.running_mean is None or norm.running_var is None:
@@ -127,6 +140,9 @@ def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
         layer = layers.get(before)
         if layer is None or len(before.users) > 1 or not is_called_once(graph_module, before):
             continue
+        # A linear layer's channels are the last dimension, a convolution's and a batch norm's the second.
+        if isinstance(layer, nn.Linear) is not isinstance(norm, nn.BatchNorm1d):
+            continue
         if norm.num_features != layer.weight.shape[0]:  # BatchNorm1d on (N, L, C) normalises places, not channels
             continue
         gamma = 1.0 if norm.weight is None else norm.weight
@@ -134,13 +150,13 @@ def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
         bias = 0.0 if layer.bias is None else layer.bias
         with torch.no_grad():
             factor = gamma / torch.sqrt(norm.running_var + norm.eps)
-            layer.weight.mul_(factor.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+            # New parameters: another layer may share the old ones, and has a batch norm of its own.
+            layer.weight = nn.Parameter(layer.weight * factor.reshape(-1, *[1] * (layer.weight.dim() - 1)))
             layer.bias = nn.Parameter((bias - norm.running_mean) * factor + beta)
+        name = str(node.target)
+        stands_for[str(before.target)] = stands_for.get(name, name)
         node.replace_all_uses_with(before)
         graph_module.graph.erase_node(node)
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()
-    return graph_module
-
-
-_Norm = nn.BatchNorm1d | nn.BatchNorm2d
+    return remember(graph_module, model)

@@ -1,31 +1,30 @@
 """Post-training quantization: prepare -> calibrate -> convert, and the layer-by-layer question "who is hurt?"."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import fx, nn
-from torch.nn.utils import parametrize
 
 from edgelab.bars import track
+from edgelab.data.inputs import as_input, fast_layout, run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.affine import QParams, QSpec
+from edgelab.quantization.affine import QSpec
+from edgelab.quantization.conversion import codes_of
+from edgelab.quantization.faithful import verify
 from edgelab.quantization.graph import (
     called_module,
     does_nothing,
     fold_batchnorm,
-    is_called_once,
     is_integer,
+    is_number,
     moves_codes,
     rectifier_after,
     weighted_layers,
 )
-from edgelab.quantization.integer import quantize_bias
 from edgelab.quantization.observers import OBSERVERS, Observer
-from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid, attach, quantizer_of, quantizers
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,11 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
 
     Weights of convolutions and linear layers get a `FakeQuantize` each; so does every activation that an integer
     kernel reads or writes, after its ReLU if it has one: that is where the runtime saturates. What only moves codes
-    (max pooling, reshaping) keeps the grid of its input. The new model starts in mode `observe`: `calibrate` it.
+    (max pooling, reshaping) keeps the grid of its input. The new model starts in mode `observe`: `calibrate` it, which
+    also compares it with `model`.
 
-    Raise `EdgelabError` for a model that `torch.fx` cannot follow, naming the line, and for an unknown name in `skip`.
+    Raise `EdgelabError` for a model that `torch.fx` cannot follow, naming the line, for one that has hooks, more than
+    one input, or is prepared already, and for an unknown name in `skip`.
     """
     prepared = fold_batchnorm(model)
     names = {name for name, _module in prepared.named_modules()}
@@ -84,8 +85,12 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
         raise EdgelabError(_("There is no layer %(name)s to leave in float.") % {"name": ", ".join(sorted(unknown))})
     _insert_activation_quantizers(prepared, config)
     for node, layer in weighted_layers(prepared).items():
-        if not config.skips(str(node.target)) and not parametrize.is_parametrized(layer):
-            parametrize.register_parametrization(layer, "weight", config.weight_quantizer(), unsafe=True)
+        if not config.skips(str(node.target)) and quantizer_of(layer) is None:
+            attach(layer, config.weight_quantizer())
+    if not quantizers(prepared):
+        raise EdgelabError(
+            _("There is nothing to quantize in this model: no Conv2d and no Linear layer, or all skipped.")
+        )
     prepared.graph.lint()
     prepared.recompile()
     return prepared
@@ -105,7 +110,7 @@ def _insert_activation_quantizers(prepared: fx.GraphModule, config: Quantization
         return is_kernel(node) and rectifier_after(prepared, node) is None
 
     for node in list(prepared.graph.nodes):
-        if node.op == "output":
+        if node.op == "output" or is_number(node):
             continue
         fused = rectifier_after(prepared, node) is not None and is_kernel(node)
         grid = quantized.get(node.all_input_nodes[0]) if node.all_input_nodes else None
@@ -127,22 +132,27 @@ def _insert_activation_quantizers(prepared: fx.GraphModule, config: Quantization
         quantized[inserted] = grid
 
 
-def quantizers(model: nn.Module) -> dict[str, FakeQuantize]:
-    """Return the model's `FakeQuantize` modules by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantize)}
-
-
 @torch.no_grad()  # not inference mode: training may go on with what is made here
 def calibrate(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 64) -> fx.GraphModule:
     """Show `images` (normalised float32, `(N, C, H, W)`) to a prepared model, then fix every scale and zero point.
 
-    What an earlier calibration has seen is forgotten. The model quantizes from then on. Return it. Raise `EdgelabError`
-    where nothing was observed, or nothing finite.
+    What an earlier calibration has seen is forgotten; scales that are learned go on being learned. The model quantizes
+    from then on. Return it. The first time, the model is also compared with the one that it was made of, on some of the
+    images and on noise. Raise `EdgelabError` where they differ, naming the first layer; where nothing was observed, or
+    nothing finite; and for a model that is not from `prepare`.
     """
+    if not isinstance(model, fx.GraphModule) or not quantizers(model):
+        raise EdgelabError(_("This model is not prepared: give what `prepare` returns."))
+    if any(codes_of(layer) is not None for layer in weighted_layers(model).values()):
+        raise EdgelabError(
+            _("This model is converted already: calibrate what `prepare` returns, then convert it anew.")
+        )
     model.eval()
+    images = as_input(images)
+    verify(model, images, batch_size)
     for quantizer in quantizers(model).values():
         quantizer.watch()
-    batches = images.to(memory_format=torch.channels_last).split(batch_size)
+    batches = fast_layout(images).split(batch_size)
     weights = [quantizer for name, quantizer in quantizers(model).items() if ".parametrizations." in name]
     for layer in weighted_layers(model).values():
         _shown = layer.weight  # reading a weight shows it to its observer
@@ -150,7 +160,8 @@ def calibrate(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 
         quantizer.freeze()
         quantizer.mode = "float"  # activations are observed in the float model
     for batch in track(batches, _("calibrating"), unit=_("batch")):
-        model(batch)
+        run_on(model, batch.clone())  # a model may work on its input in place
+    _remove_idle(model)
     for quantizer in quantizers(model).values():
         if quantizer.mode == "observe":
             quantizer.freeze()
@@ -158,72 +169,16 @@ def calibrate(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int = 
     return model
 
 
-def activation_grids(model: nn.Module) -> dict[str, FakeQuantize]:
-    """Return, by the name of each module that rounds activations, the `FakeQuantize` whose grid it rounds to."""
-    grids = {}
-    for name, module in model.named_modules():
-        if isinstance(module, (FakeQuantize, SameGrid)) and not name.endswith(".quantizer"):
-            grids[name] = module.quantizer if isinstance(module, SameGrid) else module
-    return grids
-
-
-def grid_of(model: fx.GraphModule, node: fx.Node) -> FakeQuantize | None:
-    """Return the `FakeQuantize` on whose grid a node's values lie, or None where they may be any numbers."""
-    while does_nothing(model, node):
-        node = node.all_input_nodes[0]
-    module = called_module(model, node)
-    module = module.quantizer if isinstance(module, SameGrid) else module
-    return module if isinstance(module, FakeQuantize) else None
-
-
-class Codes(NamedTuple):
-    """What `convert` leaves at a layer: the grid of its weights, and step and codes of a bias that is no float."""
-
-    weight_qparams: QParams
-    bias_scale: torch.Tensor | None = None
-    bias_codes: torch.Tensor | None = None
-
-
-def codes_of(layer: nn.Module) -> Codes | None:
-    """Return what `convert` left at a layer, or None where its weights are floats."""
-    kept = vars(layer)
-    return Codes(*(kept[name] for name in Codes._fields)) if "weight_qparams" in kept else None
-
-
-@torch.no_grad()
-def convert(model: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy of a calibrated model that holds exactly the numbers its integers stand for.
-
-    Weights lie on their grid, kept as the layer's `weight_qparams`. Where the input is quantized too, the bias lies on
-    the grid of the int32 accumulator, step `input scale * weight scale`, kept as `bias_scale` and `bias_codes`. The
-    export writes these codes, so that what is evaluated here is what runs there. Raise `EdgelabError` for a model
-    that was not calibrated.
-    """
-    if any(quantizer.mode == "observe" for quantizer in quantizers(model).values()):
-        raise EdgelabError(_("This model has no scales yet: calibrate it before it is converted."))
-    model = copy.deepcopy(model)
-    for node, layer in weighted_layers(model).items():
-        quantizer = quantizer_of(layer)
-        if quantizer is None:
-            continue
-        grid = grid_of(model, node.all_input_nodes[0])
-        bias_scale = bias_codes = None
-        # A layer that is called twice has two accumulators, and its bias stays in float.
-        if grid is not None and layer.bias is not None and is_called_once(model, node):
-            # A channel of hardly anything but zeros has so small a scale that its bias would overflow.
-            least = layer.bias.abs() / (grid.scale * 2**30)
-            quantizer.scale.copy_(torch.maximum(quantizer.scale, least if quantizer.scale.dim() else least.max()))
-            bias_scale = grid.scale * quantizer.scale
-            bias_codes = quantize_bias(layer.bias, grid.qparams, quantizer.qparams)
-            layer.bias.copy_(bias_codes.double() * bias_scale)
-        # Not by assignment: to torch's types, a module's attributes are tensors and modules.
-        vars(layer).update(Codes(quantizer.qparams, bias_scale, bias_codes)._asdict())
-        weight = layer.weight
-        # Not `remove_parametrizations`: it would take `weight` from the class, which `model` shares with its original.
-        layer.__class__ = parametrize.type_before_parametrizations(layer)
-        del layer.parametrizations
-        layer.weight = nn.Parameter(weight)
-    return model.eval().requires_grad_(False)
+def _remove_idle(model: fx.GraphModule) -> None:
+    """Take out the quantizers of what has turned out to be masks, indices and the like: no activations."""
+    for node in list(model.graph.nodes):
+        module = called_module(model, node)
+        quantizer = module.quantizer if isinstance(module, SameGrid) else module
+        if isinstance(quantizer, FakeQuantize) and quantizer.saw_other:
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            model.graph.erase_node(node)
+    model.delete_all_unused_submodules()
+    model.recompile()
 
 
 def learn_steps(model: fx.GraphModule) -> fx.GraphModule:

@@ -1,0 +1,65 @@
+"""What a model is shown: one float32 tensor, in the memory layout in which convolutions are fastest."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+
+
+def as_input(images: object) -> torch.Tensor:
+    """Return `images`, a tensor or NumPy array of real numbers with the batch first, as a float32 tensor on the CPU.
+
+    Raise `EdgelabError` that says what is expected for anything else: whole numbers are not normalised yet.
+    """
+    found = (
+        torch.from_numpy(images.copy()) if isinstance(images, np.ndarray) and images.dtype.kind in "fiub" else images
+    )
+    if isinstance(found, torch.Tensor) and found.is_floating_point() and found.dim() >= 2:
+        return found.detach().to("cpu", torch.float32)
+    what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(images).__name__
+    raise EdgelabError(
+        _(
+            "Expected normalised images as one float32 tensor (N, C, H, W), not %(found)s: `edgelab.data.normalize` "
+            "makes them of pixels, `torch.cat` makes one of several batches."
+        )
+        % {"found": what}
+    )
+
+
+def fast_layout(images: torch.Tensor) -> torch.Tensor:
+    """Return images `(N, C, H, W)` with their channels last in memory; other tensors as they are."""
+    return images.to(memory_format=torch.channels_last) if images.dim() == 4 else images
+
+
+def run_on(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
+    """Return what `model` gives for `images`; raise `EdgelabError` that names their shape where it cannot run."""
+    try:
+        return model(images)
+    except EdgelabError:
+        raise
+    except Exception as error:  # whatever the learner's own code raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise EdgelabError(
+            _("The model cannot run on an example of shape %(shapes)s: %(error)s")
+            % {"shapes": tuple(images.shape), "error": reason}
+        ) from error
+
+
+def run_fast(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> tuple[Any, bool]:
+    """Return what `model` gives for `images`, and whether it took them with their channels last in memory.
+
+    `x.view(n, -1)` behind a convolution does not: it is for one layout only. Raise as `run_on`.
+    """
+    fast = fast_layout(images)
+    try:
+        return model(fast), True
+    except RuntimeError as error:
+        if "view" not in str(error):
+            return run_on(model, fast), True
+    except Exception:
+        return run_on(model, fast), True
+    return run_on(model, images.contiguous()), False

@@ -214,7 +214,9 @@ with fake_clock(stopwatch) as clock:
 
 # %% stopwatch-baseline
 baseline_ms = stopwatch(run_baseline, warmup=10, repeats=50)
-print(f"p50 {percentile(baseline_ms, 50):.2f} ms, p95 {percentile(baseline_ms, 95):.2f} ms")
+print(
+    f"p50 {percentile(baseline_ms, 50):.2f} ms, p95 {percentile(baseline_ms, 95):.2f} ms"
+)
 
 # %% [markdown]
 # ## How noisy is this computer?
@@ -253,7 +255,10 @@ def run_twin():
     return twin(image)
 
 
-of_baseline, of_twin = measure_latency(run_baseline, repeats=100), measure_latency(run_twin, repeats=100)
+of_baseline, of_twin = (
+    measure_latency(run_baseline, repeats=100),
+    measure_latency(run_twin, repeats=100),
+)
 noise_guess.reveal(100 * abs(of_twin.p50_ms / of_baseline.p50_ms - 1))
 
 # %% [markdown]
@@ -324,7 +329,9 @@ from edgelab.course import hidden
 rng = hidden.rng(SEED, "verdict")
 for _ in range(60):
     margin, middle = rng.uniform(1.02, 2), rng.uniform(0.4, 2.2)
-    hidden.show(verdict(middle * rng.uniform(0.9, 1), middle * rng.uniform(1, 1.1), margin))
+    hidden.show(
+        verdict(middle * rng.uniform(0.9, 1), middle * rng.uniform(1, 1.1), margin)
+    )
 
 # %% [markdown]
 # *Inconclusive* is an answer, and often the right one. It does not say that two models are equally fast. It says that this

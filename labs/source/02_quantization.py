@@ -23,7 +23,14 @@ from edgelab.deploy import Runner, operators, to_onnx
 from edgelab.explore import progress_board, table
 from edgelab.labs.lab_02_quantization import check, explorers, rounding
 from edgelab.measure import compare_latency
-from edgelab.quantization import QuantizationConfig, calibrate, convert, fold_batchnorm, prepare, sqnr
+from edgelab.quantization import (
+    QuantizationConfig,
+    calibrate,
+    convert,
+    fold_batchnorm,
+    prepare,
+    sqnr,
+)
 
 dataset = data.load()
 baseline = models.load_pretrained("resnet", dataset.name)
@@ -83,12 +90,20 @@ from edgelab.course import hidden
 from edgelab.course.comparison import is_whole
 
 rng = hidden.rng(SEED, "choose-qparams")
-lows = [*(rng.uniform(-9, 9) for _ in range(20)), *(rng.uniform(-60, -30) for _ in range(5))]  # some all below 0
+lows = [
+    *(rng.uniform(-9, 9) for _ in range(20)),
+    *(rng.uniform(-60, -30) for _ in range(5)),
+]  # some all below 0
 ranges = [(low, rng.uniform(0.1, 20), rng.randrange(2, 9)) for low in lows]
 found = [choose_qparams(low, low + width, bits) for low, width, bits in ranges]
 hidden.show(found, [is_whole(zero_point) for _scale, zero_point in found])
 step = 2.0 ** rng.randrange(-4, 4)  # the zero point of each of these ranges is a tie
-hidden.show([choose_qparams(-(code + 0.5) * step, (14.5 - code) * step, 4) for code in range(15)])
+hidden.show(
+    [
+        choose_qparams(-(code + 0.5) * step, (14.5 - code) * step, 4)
+        for code in range(15)
+    ]
+)
 hidden.show(choose_qparams(0.0, 0.0, rng.randrange(2, 9)))
 
 # %% [markdown]
@@ -102,7 +117,9 @@ seen = rounding.activations(baseline, images)
 for place in ("flatten", "classifier"):
     low, high = (float(value) for value in seen[place].aminmax())
     scale, zero_point = choose_qparams(low, high, 8)
-    print(f"{place:10} from {low:7.3f} to {high:7.3f}: scale {scale:.5f}, zero point {zero_point}")
+    print(
+        f"{place:10} from {low:7.3f} to {high:7.3f}: scale {scale:.5f}, zero point {zero_point}"
+    )
 
 # %% [markdown]
 # What comes from a ReLU is never negative, so its zero point is 0 and all the codes are spent on one side. The output of the last
@@ -141,8 +158,12 @@ from edgelab.course import hidden
 rng = hidden.rng(SEED, "quantize")
 for _ in range(6):
     bits, step = rng.randrange(2, 9), 2.0 ** rng.randrange(-6, 3)
-    halves = [[rng.randrange(-(2**bits), 2**bits) for _ in range(20)] for _ in range(4)]  # many ties, some saturate
-    zero_point = 2 * rng.randrange(2 ** (bits - 1)) + 1  # odd: adding it before the rounding moves the ties
+    halves = [
+        [rng.randrange(-(2**bits), 2**bits) for _ in range(20)] for _ in range(4)
+    ]  # many ties, some saturate
+    zero_point = (
+        2 * rng.randrange(2 ** (bits - 1)) + 1
+    )  # odd: adding it before the rounding moves the ties
     codes = quantize(torch.tensor(halves) / 2 * step, step, zero_point, bits)
     hidden.show([codes, str(codes.dtype)])
 
@@ -171,7 +192,9 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "dequantize")
 for _ in range(5):
-    codes = torch.tensor([[rng.randrange(256) for _ in range(20)] for _ in range(3)], dtype=torch.uint8)
+    codes = torch.tensor(
+        [[rng.randrange(256) for _ in range(20)] for _ in range(3)], dtype=torch.uint8
+    )
     hidden.show(dequantize(codes, rng.uniform(0.001, 2), rng.randrange(256)))
 
 # %% [markdown]
@@ -183,7 +206,10 @@ values = torch.tensor([-1.0, -0.3, 0.0, 0.375, 1.0, 9.0])
 scale, zero_point = choose_qparams(-1.0, 2.75, bits=4)
 codes = quantize(values, scale, zero_point, bits=4)
 print("codes:", codes.tolist())
-print("back: ", [f"{value:.2f}" for value in dequantize(codes, scale, zero_point).tolist()])
+print(
+    "back: ",
+    [f"{value:.2f}" for value in dequantize(codes, scale, zero_point).tolist()],
+)
 # > codes: [0, 3, 4, 6, 8, 15]
 # > back:  ['-1.00', '-0.25', '0.00', '0.50', '1.00', '2.75']
 
@@ -300,9 +326,14 @@ outlier_guess
 # %% measure-outlier
 weight = rounding.weights(folded)["stages.1.body.1.0"]
 loss = {}
-for name, per_channel in (("one scale per tensor", False), ("one scale per channel", True)):
+for name, per_channel in (
+    ("one scale per tensor", False),
+    ("one scale per channel", True),
+):
     spec = rounding.weight_spec(8, per_channel)
-    without, with_it = (rounding.sqnr_of_others(weight, factor, spec) for factor in (1, 20))
+    without, with_it = (
+        rounding.sqnr_of_others(weight, factor, spec) for factor in (1, 20)
+    )
     loss[name] = without - with_it
 outlier_guess.reveal(loss["one scale per tensor"])
 
@@ -397,11 +428,22 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "integer-linear")
 for _ in range(6):
-    q_x = torch.tensor([[rng.randrange(256) for _ in range(16)] for _ in range(5)], dtype=torch.uint8)
-    q_weight = torch.tensor([[rng.randrange(-127, 128) for _ in range(16)] for _ in range(6)], dtype=torch.int8)
-    q_bias = torch.tensor([rng.randrange(-40_000, 40_000) for _ in range(6)], dtype=torch.int32)
-    multiplier = 1 / (2 * rng.randrange(150, 700) + 1)  # one over an odd number: no product is near a tie
-    codes = integer_linear(q_x, rng.randrange(1, 256), q_weight, q_bias, multiplier, rng.randrange(30, 220))
+    q_x = torch.tensor(
+        [[rng.randrange(256) for _ in range(16)] for _ in range(5)], dtype=torch.uint8
+    )
+    q_weight = torch.tensor(
+        [[rng.randrange(-127, 128) for _ in range(16)] for _ in range(6)],
+        dtype=torch.int8,
+    )
+    q_bias = torch.tensor(
+        [rng.randrange(-40_000, 40_000) for _ in range(6)], dtype=torch.int32
+    )
+    multiplier = 1 / (
+        2 * rng.randrange(150, 700) + 1
+    )  # one over an odd number: no product is near a tie
+    codes = integer_linear(
+        q_x, rng.randrange(1, 256), q_weight, q_bias, multiplier, rng.randrange(30, 220)
+    )
     hidden.show([codes, str(codes.dtype)])
 
 # %% [markdown]
@@ -414,7 +456,9 @@ for _ in range(6):
 # %% against-onnxruntime
 weight, bias = baseline.classifier.weight.detach(), baseline.classifier.bias.detach()
 s_x, z_x = choose_qparams(float(x.min()), float(x.max()), 8)
-s_y, z_y = choose_qparams(float(seen["classifier"].min()), float(seen["classifier"].max()), 8)
+s_y, z_y = choose_qparams(
+    float(seen["classifier"].min()), float(seen["classifier"].max()), 8
+)
 s_w = float(weight.abs().max()) / 127
 
 q_x = quantize(x, s_x, z_x, 8)
@@ -424,7 +468,9 @@ q_bias = torch.round(bias / (s_x * s_w)).to(torch.int32)
 mine = integer_linear(q_x, z_x, q_weight, q_bias, s_x * s_w / s_y, z_y)
 theirs = rounding.onnxruntime_linear(q_x, s_x, z_x, q_weight, s_w, q_bias, s_y, z_y)
 difference = (mine.int() - theirs.int()).abs()
-print(f"{mine.numel():,} codes: {(difference == 0).sum():,} are equal; the largest difference is {difference.max()}")
+print(
+    f"{mine.numel():,} codes: {(difference == 0).sum():,} are equal; the largest difference is {difference.max()}"
+)
 
 logits = dequantize(mine, s_y, z_y)
 same = (logits.argmax(1) == seen["classifier"].argmax(1)).float().mean()
@@ -488,9 +534,22 @@ for name, file in files.items():
 
 # %% claim-table
 recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]
-table.add("baseline in ONNX Runtime", baseline, dataset, accuracy=recorded, file=files["float"])
+table.add(
+    "baseline in ONNX Runtime",
+    baseline,
+    dataset,
+    accuracy=recorded,
+    file=files["float"],
+)
 accuracy = train.evaluate(int8_weights, dataset.test)
-table.add("int8 weights", int8_weights, dataset, accuracy=accuracy, file=files["int8 weights"], precision="fp32")
+table.add(
+    "int8 weights",
+    int8_weights,
+    dataset,
+    accuracy=accuracy,
+    file=files["int8 weights"],
+    precision="fp32",
+)
 table.show(dataset)
 
 # %% pareto

@@ -28,7 +28,9 @@ from edgelab.quantization import calibrate, convert, correct_bias, equalize, pre
 dataset = data.load()
 baseline = models.load_pretrained("resnet", dataset.name)
 image = data.normalize(dataset.test.images[:1])
-pictures = data.normalize(dataset.train.images[:512])  # what we calibrate on: training pictures, no labels
+pictures = data.normalize(
+    dataset.train.images[:512]
+)  # what we calibrate on: training pictures, no labels
 
 # %% [markdown]
 # ## First the answer, then how it is made
@@ -53,7 +55,12 @@ int8_file = files.write_int8(baseline, pictures, "models/baseline-int8.onnx")
 size_guess.reveal(float_file.stat().st_size / int8_file.stat().st_size)
 
 # %% measure-speed
-race = compare_latency({"float32": Runner.open(float_file).once(image), "int8": Runner.open(int8_file).once(image)})
+race = compare_latency(
+    {
+        "float32": Runner.open(float_file).once(image),
+        "int8": Runner.open(int8_file).once(image),
+    }
+)
 print(race)
 speed_guess.reveal(race.ratio)
 
@@ -64,8 +71,13 @@ speed_guess.reveal(race.ratio)
 files.size_table(float_file, int8_file)
 
 # %% weights-only
-contents = {name: files.file_contents(path) for name, path in {"float32": float_file, "int8": int8_file}.items()}
-print(f"weights alone: {contents['float32']['weights'] / contents['int8']['weights']:.2f} times smaller")
+contents = {
+    name: files.file_contents(path)
+    for name, path in {"float32": float_file, "int8": int8_file}.items()
+}
+print(
+    f"weights alone: {contents['float32']['weights'] / contents['int8']['weights']:.2f} times smaller"
+)
 # > weights alone: 4.00 times smaller
 
 # %% [markdown]
@@ -183,7 +195,9 @@ preparing.fold_table(baseline, fold)
 def minmax_range(batches):
     """Return (low, high): the smallest and the largest value in a list of tensors."""
     # BEGIN SOLUTION
-    return min(float(batch.min()) for batch in batches), max(float(batch.max()) for batch in batches)
+    return min(float(batch.min()) for batch in batches), max(
+        float(batch.max()) for batch in batches
+    )
     # END SOLUTION
 
 
@@ -201,7 +215,10 @@ for middle in (rng.uniform(-90, -50), rng.uniform(-2, 2), rng.uniform(50, 90)):
     sizes = [((4, 3, 5, 5), 1), ((7, 10), 1), ((6,), 1), ((2, 3, 8, 8), 4)]
     for _ in range(4):  # the batch of the extremes stands in each place once
         sizes = sizes[1:] + sizes[:1]
-        batches = [middle + size * torch.randn(shape, generator=generator) for shape, size in sizes]
+        batches = [
+            middle + size * torch.randn(shape, generator=generator)
+            for shape, size in sizes
+        ]
         hidden.show(minmax_range(batches))
 
 # %% [markdown]
@@ -237,7 +254,9 @@ from edgelab.course import hidden
 rng = hidden.rng(SEED, "percentile-range")
 generator = torch.Generator().manual_seed(rng.randrange(2**31))
 for _ in range(5):
-    batches = [torch.randn(8, size, generator=generator).exp() - 1 for size in (3, 30, 9)]  # lopsided, around 0
+    batches = [
+        torch.randn(8, size, generator=generator).exp() - 1 for size in (3, 30, 9)
+    ]  # lopsided, around 0
     hidden.show(percentile_range(batches, rng.uniform(60, 99)), tolerance=1e-4)
 
 # %% [markdown]
@@ -311,10 +330,19 @@ from edgelab.deploy import Runner, operators
 rng = hidden.rng(SEED, "quantize-model")
 dataset = data.load()
 small, first = models.load_pretrained("resnet_tiny", dataset.name), rng.randrange(256)
-pictures, path = data.normalize(dataset.train.images[first : first + 200]), Path("models", "hidden-int8.onnx")
+pictures, path = (
+    data.normalize(dataset.train.images[first : first + 200]),
+    Path("models", "hidden-int8.onnx"),
+)
 hidden.show(str(quantize_model(small, pictures, path)), dict(operators(path)))
-scales = [onnx.numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer if one.name.endswith("scale")]
-hidden.show(sorted(float(value) for scale in scales for value in scale.flat), tolerance=1e-3)
+scales = [
+    onnx.numpy_helper.to_array(one)
+    for one in onnx.load(path).graph.initializer
+    if one.name.endswith("scale")
+]
+hidden.show(
+    sorted(float(value) for scale in scales for value in scale.flat), tolerance=1e-3
+)
 answers = train.predict(Runner.open(path), dataset.test[first : first + 64])
 hidden.show(answers, tolerance=0.03)
 
@@ -399,7 +427,9 @@ rng = hidden.rng(SEED, "channel-spread")
 generator = torch.Generator().manual_seed(rng.randrange(2**31))
 for channels_out in (5, 9, 15, 31):  # odd, so that there is one channel in the middle
     size = torch.randn(channels_out, 1, 1, 1, generator=generator).exp()
-    hidden.show(channel_spread(size * torch.randn(channels_out, 7, 3, 3, generator=generator)))
+    hidden.show(
+        channel_spread(size * torch.randn(channels_out, 7, 3, 3, generator=generator))
+    )
 
 # %% [markdown]
 # Here is your function on two networks, layer after layer, batch norm folded. **Does our MobileNet look like one that
@@ -450,15 +480,26 @@ channels.collapse_plot(mobilenet, pictures[:128], dataset, channel_spread)
 # Add two rows to your table. The first is MobileNet, with both cures. The second comes from your own `quantize_model`.
 
 # %% mobilenet-int8
-mended = correct_bias(calibrate(prepare(equalize(mobilenet)), pictures[:128]), pictures[:128])
+mended = correct_bias(
+    calibrate(prepare(equalize(mobilenet)), pictures[:128]), pictures[:128]
+)
 mobilenet_file = to_onnx(convert(mended), image, "models/mobilenet-int8.onnx")
 accuracy = train.evaluate(Runner.open(mobilenet_file), dataset.test)
-table.add("MobileNet int8", mobilenet, dataset, accuracy=accuracy, file=mobilenet_file, precision="int8")
+table.add(
+    "MobileNet int8",
+    mobilenet,
+    dataset,
+    accuracy=accuracy,
+    file=mobilenet_file,
+    precision="int8",
+)
 
 # %% baseline-int8
 own_file = quantize_model(baseline, pictures, "models/int8-ptq.onnx")
 accuracy = train.evaluate(Runner.open(own_file), dataset.test)
-table.add("int8 PTQ", baseline, dataset, accuracy=accuracy, file=own_file, precision="int8")
+table.add(
+    "int8 PTQ", baseline, dataset, accuracy=accuracy, file=own_file, precision="int8"
+)
 
 # %% claim-table
 table.show(dataset)

@@ -54,7 +54,9 @@ print(f"float: {study.float_accuracy:.1%} of {len(exam):,} test images")
 
 # %% untrained
 for few in (8, 6, 5, 4):
-    print(f"{few} bits: {study.ptq(QuantizationConfig(few, weight_observer='mse')):.1%}")
+    print(
+        f"{few} bits: {study.ptq(QuantizationConfig(few, weight_observer='mse')):.1%}"
+    )
 
 # %% [markdown]
 # Four bits leave 15 codes to a weight, three bits leave 7. **Which accuracy is left with three bits?**
@@ -114,7 +116,10 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "round-ste")
 for _ in range(4):
-    points = torch.tensor([rng.randrange(-40, 40) / rng.choice((2, 7)) for _ in range(20)], requires_grad=True)
+    points = torch.tensor(
+        [rng.randrange(-40, 40) / rng.choice((2, 7)) for _ in range(20)],
+        requires_grad=True,
+    )
     incoming = torch.tensor([rng.uniform(-3, 3) for _ in range(20)])
     rounded = round_ste(points)
     rounded.backward(incoming)
@@ -156,9 +161,15 @@ from edgelab.course import hidden
 rng = hidden.rng(SEED, "fake-quantize")
 for qmin, qmax in ((-7, 7), (-3, 3), (0, 15), (-128, 127)):
     step = rng.uniform(0.01, 0.5)
-    inside = [rng.randrange(qmin + 1, qmax) + rng.uniform(-0.45, 0.45) for _ in range(25)]
-    beyond = [rng.uniform(qmax + 0.6, 2 * qmax) for _ in range(8)] + [rng.uniform(3 * qmin - 9, qmin - 0.6)]
-    points = torch.tensor([step * place for place in inside + beyond], requires_grad=True)
+    inside = [
+        rng.randrange(qmin + 1, qmax) + rng.uniform(-0.45, 0.45) for _ in range(25)
+    ]
+    beyond = [rng.uniform(qmax + 0.6, 2 * qmax) for _ in range(8)] + [
+        rng.uniform(3 * qmin - 9, qmin - 0.6)
+    ]
+    points = torch.tensor(
+        [step * place for place in inside + beyond], requires_grad=True
+    )
     incoming = torch.tensor([rng.uniform(-3, 3) for _ in points])
     on_grid = fake_quantize(points, step, qmin, qmax)
     on_grid.backward(incoming)
@@ -239,7 +250,9 @@ won_back_guess
 def train_quantized(model, lessons, bits):
     """Return `model` trained on `lessons` with weights of `bits` bits and activations of 8."""
     # BEGIN SOLUTION
-    prepared = prepare(model, QuantizationConfig(weight_bits=bits, weight_observer="mse"))
+    prepared = prepare(
+        model, QuantizationConfig(weight_bits=bits, weight_observer="mse")
+    )
     calibrate(prepared, data.normalize(lessons.images[:256]))
     train.fit(prepared, lessons, epochs=1, lr=0.001)
     return prepared
@@ -269,7 +282,9 @@ for bits in (2, 3):
 
 # %% won-back
 three = study.outcome(train_quantized, bits=3)
-print(f"float {three.float_accuracy:.1%}, 3 bits untrained {three.untrained:.1%}, trained {three.trained:.1%}")
+print(
+    f"float {three.float_accuracy:.1%}, 3 bits untrained {three.untrained:.1%}, trained {three.trained:.1%}"
+)
 won_back_guess.reveal(100 * (three.trained - three.untrained))
 
 # %% [markdown]
@@ -298,10 +313,14 @@ explorers.bits_explorer(study, train_quantized)
 # and fewer test images, because it is slow.
 
 # %% baseline
-large = training.Study(models.load_pretrained("resnet", dataset.name), lessons, dataset.test[:1_000])
+large = training.Study(
+    models.load_pretrained("resnet", dataset.name), lessons, dataset.test[:1_000]
+)
 print(f"baseline, float: {large.float_accuracy:.1%}")
 for few in (4, 3):
-    print(f"{few} bits, untrained: {large.ptq(QuantizationConfig(few, weight_observer='mse')):.1%}")
+    print(
+        f"{few} bits, untrained: {large.ptq(QuantizationConfig(few, weight_observer='mse')):.1%}"
+    )
 
 # %% [markdown]
 # Compare with the curve above. A sum over many channels averages rounding errors out, and a large network has weights to
@@ -324,10 +343,15 @@ def deployed(bits):
 four, path = deployed(4)
 runner = Runner.open(path)
 parity = check_parity(four, runner, data.normalize(exam.images[:500]))
-print(f"same class for {parity.agreement:.1%} of 500 images; logits span {parity.span:.3g}", end=" ")
+print(
+    f"same class for {parity.agreement:.1%} of 500 images; logits span {parity.span:.3g}",
+    end=" ",
+)
 print(f"and differ by {parity.mean:.2g} on average, by {parity.largest:.2g} at most")
 print(f"accuracy: trained {study.accuracy(train_quantized, 4):.2%},", end=" ")
-print(f"converted {train.evaluate(four, exam):.2%}, in ONNX Runtime {train.evaluate(runner, exam):.2%}")
+print(
+    f"converted {train.evaluate(four, exam):.2%}, in ONNX Runtime {train.evaluate(runner, exam):.2%}"
+)
 
 # %% [markdown]
 # From the converted model to the file nothing is lost: the integers compute what the float imitation computed. If a logit
@@ -343,7 +367,11 @@ print(f"converted {train.evaluate(four, exam):.2%}, in ONNX Runtime {train.evalu
 
 # %% bytes-and-time
 files = {f"{bits} bits": (deployed(bits)[1], bits) for bits in (8, 4)}
-print(compare_latency({name: Runner.open(path).once(image) for name, (path, bits) in files.items()}))
+print(
+    compare_latency(
+        {name: Runner.open(path).once(image) for name, (path, bits) in files.items()}
+    )
+)
 training.file_table(files, tiny)
 
 # %% [markdown]

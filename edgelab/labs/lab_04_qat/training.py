@@ -15,6 +15,7 @@ from edgelab.course.check import ask, guarded
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.numbers import number
 from edgelab.quantization import (
     QuantizationConfig,
     calibrate,
@@ -155,6 +156,6 @@ def file_table(files: dict[str, tuple[str | Path, int]], model: nn.Module) -> Ht
     for name, (path, bits) in files.items():
         content = Path(path).read_bytes()
         sizes = (len(content), len(zlib.compress(content, 9)), params * bits / 8)
-        rows.append([escape(name), *(f"{size / 1024:,.1f}" for size in sizes)])
+        rows.append([escape(name), *(number(size / 1024, ".1f") for size in sizes)])
     heads = [_("model"), _("file (KiB)"), _("zipped (KiB)"), _("weights alone, packed (KiB)")]
     return HtmlTable([escape(head) for head in heads], rows)

@@ -132,7 +132,7 @@ def test_accuracy_bars_agree_with_a_count_by_hand(tiny_dataset):
     with torch.no_grad():
         always_first[1].weight.zero_()
         always_first[1].bias.copy_(torch.tensor([1.0, 0.0]))
-    assert "day 50.0 %, night 50.0 %" in explore.accuracy_bars(always_first, tiny_dataset).description
+    assert "day 50.0 %; night 50.0 %" in explore.accuracy_bars(always_first, tiny_dataset).description
 
 
 def test_a_row_is_kept_replaced_and_shown(tiny_dataset):

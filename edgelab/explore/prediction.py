@@ -96,9 +96,9 @@ _waiting: dict[str, list[_Measured]] = {}
 
 
 def reveal(name: str, measured: float, *shown: object) -> widgets.HTML:
-    """Return a widget that shows `measured` beside the prediction `name` once that is locked, and `shown`.
+    """Return a widget that shows `measured` beside the prediction `name` once that is locked, then `shown`.
 
-    What is `shown` are pictures, or whatever reads as a sentence. A prediction whose cell was not run yet is waited for.
+    `shown` are pictures, or what reads as a sentence. It waits, too, for a prediction whose cell was not run.
     """
     result = _Measured(name, measured, shown)
     prediction = _made.get(name)

@@ -85,14 +85,18 @@ def shown_row(name: str) -> str:
     return names.get(name, name)
 
 
-def pareto(dataset: data.Dataset) -> Explorer:
-    """Return accuracy against a cost to be chosen, for every row: bytes, latency, energy or peak memory."""
+def pareto(dataset: data.Dataset, *, without: tuple[str, ...] = ()) -> Explorer:
+    """Return accuracy against a cost to be chosen, for every row: bytes, latency, energy or peak memory.
+
+    `without` leaves out costs that a lab has not explained yet: "peak", "energy".
+    """
     costs = {
         _("size on disk (KiB)"): "size",
         _("latency (ms)"): "latency",
         _("energy, estimated (mJ)"): "energy",
         _("peak memory (KiB)"): "peak",
     }
+    costs = {label: cost for label, cost in costs.items() if cost not in without}
     return Explorer(lambda cost: pareto_plot(dataset, cost), {"cost": choice(_("against"), costs)})
 
 

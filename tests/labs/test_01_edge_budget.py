@@ -121,8 +121,9 @@ def test_the_answers_below_the_budget_explorer_hold():
     wants = explorers.appetite("ResNet", 1.0, 32, "fp32", arduino)
     shares = [want / limit for _name, want, limit, _unit in explorers.limits(wants, arduino, 33, 5)]
     assert max(shares) == shares[2] > 100
-    assert [broken(esp32, width, 32, "fp32") for width in (1.0, 0.5, 0.25)] == [[1, 2, 3], [2, 3], []]
-    assert [bool(broken(esp32, width, 32, "int8")) for width in (1.0, 0.5)] == [True, False]
+    assert [broken(esp32, width, 32, "fp32") for width in (1.0, 0.5, 0.25)] == [[1, 2, 3], [2, 3], [3]]
+    assert f"{explorers.appetite('ResNet', 0.25, 32, 'fp32', esp32).energy_mj:.1f}" == "7.9"
+    assert [broken(esp32, width, 32, "int8") for width in (1.0, 0.5)] == [[3], []]
     small, large = (explorers.appetite("ResNet", 1.0, size, "fp32", esp32) for size in (32, 64))
     assert small.weight_bytes == large.weight_bytes
     assert large.latency_ms == pytest.approx(4 * small.latency_ms, rel=0.01)

@@ -3,17 +3,14 @@
 # %% [markdown]
 # # What does rounding cost?
 #
-# A weight of the baseline is a float of 32 bits: one of some four billion numbers. In lab 01 you saw what 8 bits would save in
-# memory and in energy. But 8 bits can tell apart 256 numbers, and no more. Every weight, and every activation, must then
-# be **rounded** to one of 256.
-#
-# In this lab you will answer three questions.
+# A weight of the baseline is a float of 32 bits: one of some four billion numbers. 8 bits can tell apart 256 numbers, and no
+# more. Every weight, and every activation, must then be **rounded** to one of 256.
 #
 # 1. Which 256 numbers? Where do *scale* and *zero point* come from?
 # 2. What does the rounding cost, and what is one more bit worth?
 # 3. Can a layer of the network compute with integers alone, from its input to its output?
 #
-# It takes about 60 minutes. You need the words *activation* and *weight* of [lab 01](01_edge_budget.ipynb).
+# It takes about 65 minutes. You need the words *activation* and *weight* of [lab 01](01_edge_budget.ipynb).
 
 # %% imports
 import torch
@@ -54,7 +51,8 @@ lab_map("02_quantization")
 # - The marks should **reach** from the smallest value to the largest, and be no further apart than that needs.
 # - Zero should lie **exactly** on a mark. A network is full of zeros: a ReLU makes them, and so does the padding at the
 #   border of a picture. An error in every zero would be an error with a direction, and would add up.
-#
+
+# %% [markdown]
 # ### Exercise 1: choose the scale and the zero point (2 points)
 #
 # First extend the range, so that it contains 0:
@@ -111,8 +109,8 @@ hidden.show(choose_qparams(0.0, 0.0, rng.randrange(2, 9)))
 # %% [markdown]
 # It cannot: zero lies inside the extended range, so its code lies between the first and the last.
 #
-# Look at the ruler for two real tensors of the baseline. `seen` holds what the network computes from 256 training images:
-# after its first ReLU (`stem`), in front of its last layer (`flatten`), and at its output (`classifier`).
+# Look at the ruler for two real tensors. `seen` holds what the network computes from 256 training images, among others in front
+# of its last layer (`flatten`) and at its output (`classifier`).
 
 # %% real-ranges
 seen = rounding.activations(baseline, images)
@@ -123,7 +121,7 @@ for place in ("flatten", "classifier"):
 
 # %% [markdown]
 # What comes from a ReLU is never negative, so its zero point is 0 and all the codes are spent on one side. The output of the last
-# layer has no ReLU: its zero lies somewhere in the middle.
+# layer has no ReLU: its zero lies somewhere in between.
 #
 # ## There and back
 #
@@ -134,8 +132,8 @@ for place in ("flatten", "classifier"):
 #
 # $$q = \text{clip}\big(\text{round}(x / s) + z,\; 0,\; 2^b - 1\big)$$
 #
-# `torch.round` takes ties to the even neighbour. That is what the standard asks for (ONNX, *QuantizeLinear*), and over many
-# ties it rounds neither up nor down. torch has no type of 4 bits, so return every code in 8: `.to(torch.uint8)`.
+# `torch.round` takes ties to the even neighbour, as the standard asks (ONNX, *QuantizeLinear*). torch has no type of 4 bits, so
+# return every code in 8: `.to(torch.uint8)`.
 
 
 # %% quantize tags=["exercise"]
@@ -231,11 +229,11 @@ print(f"{(x - back).abs().max() / scale:.3f} s")
 # %% [markdown]
 # ## Clip the range, or keep it?
 #
-# A long range has long steps. A short range has short ones, but what lies outside saturates. The explorer shows a tensor of the
-# baseline (the share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below
-# is the error at every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
+# A long range has long steps. A short range has short ones, but what lies outside saturates. The explorer shows a tensor (the
+# share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error at
+# every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
 #
-# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better; we come to it in a minute.
+# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better.
 #
 # 1. Take the *weights* at 3 bits. Which part of the range gives the best SQNR? And at 8 bits?
 # 2. Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
@@ -294,12 +292,9 @@ reveal("bit", rounding.gain_per_bit(curves["per-tensor"]))
 explorers.sqnr_explorer(curves)
 
 # %% [markdown]
-# At 2 bits the codes are -1, 0 and 1, and nearly all weights round to 0: the error is about as strong as the signal, 0 dB. From
-# there it goes up, bit by bit.
-#
-# The lines are almost parallel, but they do not lie on top of each other. All layers gain about 6 dB with a bit, but some start
-# out poorer. **Why would one layer be harder to round than another?** The left picture below shows the weights of each output
-# channel, and the range that the codes must reach; the right one shows how often each code is used.
+# All layers gain about 6 dB with a bit, but some start out poorer. **Why would one layer be harder to round than another?** On the
+# left below are the weights of each output channel, and the range that the codes must reach. On the right is how often each code
+# is used.
 #
 # - Look at the `stem`, the first layer, with one scale per tensor. Which channels suffer?
 # - Give each channel its own scale. What happens to the codes, and to the SQNR?
@@ -332,20 +327,17 @@ reveal("outlier", per_tensor)
 
 # %% [markdown]
 # The step has become 20 times as long, and $20 \log_{10} 20 = 26$ dB. A single weight among thousands costs as much as
-# **four bits** and a bit more: its layer is left with about what 4 bits would give.
+# **four bits** and a bit more.
 #
-# And per channel? The mean over the whole layer is dragged down there too. But look at *who* has lost.
+# And with one scale per channel? The mean over the layer falls there, too. But look at *who* has lost.
 
 # %% outlier-explorer
 print(f"{per_tensor:.1f} dB → {per_channel:.1f} dB")
 explorers.outlier_explorer(folded)
 
 # %% [markdown]
-# Per channel, the damage stays in channel 0. All other channels are as good as before, to the last bit. The average over the
-# layer does not say so: one bad channel makes up most of its error. *An average hides whom it fails*, once again.
-#
-# Outliers are not made up. Large language models have them (Dettmers et al., 2022), and so have some depthwise convolutions,
-# which you will meet in lab 03.
+# Per channel, the damage stays in channel 0; all others are as good as before. The average does not say so: one bad channel makes
+# up most of its error. *An average hides whom it fails*, once again.
 
 # %% [markdown]
 # ### Exercise 4: who is to blame? (2 points)
@@ -383,55 +375,66 @@ for channels in (2, 5, 9, 16, 24):
     hidden.show(to_blame(weight), tolerance=1e-4)
 
 # %% [markdown]
-# Ask it for every layer of the baseline. Is there one in which a single channel takes a whole bit?
+# Who is to blame in the baseline, and who in a real MobileNet, which was trained on Fashion-MNIST? For each, the cell names the
+# layer that suffers most, the channel, and the bits.
 
-# %% blame-baseline
-for layer, weight in rounding.weights(folded).items():
-    channel, bits = to_blame(weight)
-    print(f"{layer:22} {channel:3}  {bits:.2f}")
+# %% blame
+mobilenet = models.load_pretrained("mobilenet_v2_050", "fashion-mnist")
+for name, model in {"ResNet": baseline, "MobileNetV2 0.5": mobilenet}.items():
+    layers = rounding.weights(fold_batchnorm(model))
+    worst = max(layers, key=lambda layer: to_blame(layers[layer])[1])
+    channel, bits = to_blame(layers[worst])
+    print(f"{name:16} {worst:20} {channel:3} {bits:.2f}")
+# > ResNet           stages.0.body.1.0      7 0.27
+# > MobileNetV2 0.5  features.1.body.0.0   12 4.52
+
+# %% [markdown]
+# In the baseline no channel takes a third of a bit. In the MobileNet, channel 12 of one layer takes four and a half bits from its
+# neighbours. So outliers are real, and lab 03 shows what this one does. (Large language models have them as well: Dettmers et
+# al., 2022.)
 
 # %% [markdown]
 # ## Is the zero point worth its trouble?
 #
-# A **symmetric** grid has no zero point: 0 has the code 0, and the codes run from $-(2^{b-1})$ to $2^{b-1}-1$. Often the lowest
-# code is dropped as well, so that with each $q$ there is a $-q$: the **narrow** range. What does each of them waste?
+# A **symmetric** grid has no zero point: 0 has the code 0, and the codes run from $-(2^{b-1})$ to $2^{b-1}-1$. In the **narrow**
+# range the lowest code is dropped, so that with each $q$ there is a $-q$. What does each of them waste?
 
 # %% schemes
 rounding.scheme_table(tensors, bits=8)
 
 # %% [markdown]
-# - **Weights** lie evenly around 0. Symmetric costs them next to nothing.
-# - **After a ReLU** half of the codes stand for negative numbers that never come. Half of the codes is one bit: about 6 dB.
-# - The **pixels** need all of the 256 codes, and have no error then. The narrow range takes one code away, and hardly
-#   a pixel is exact any more.
+# Weights lie evenly around 0: symmetric costs them next to nothing. After a ReLU it wastes half of the codes, one bit.
 #
-# So why have symmetric grids at all?
-
-# %% [markdown]
+# In an integer layer, a zero point of the weights would cost time for every picture. That is why LiteRT, Google's runtime for
+# phones and microcontrollers, asks for **symmetric weights** and allows **affine activations**. So do we from here on.
+#
+# <details><summary>Why it costs time</summary>
+#
 # Write out the product of two affine numbers, summed up over a layer:
 #
 # $$\sum (q_x - z_x)(q_w - z_w) = \sum q_x q_w - z_w \sum q_x - z_x \sum q_w + n\, z_x z_w$$
 #
 # The second sum depends on the input, and would have to be computed each time. With $z_w = 0$ it is gone. The third one holds
-# only weights: it is known beforehand. That is why LiteRT, Google's runtime for phones and microcontrollers, asks for
-# **symmetric weights** and allows **affine activations**. So do we from here on.
+# only weights: it is known beforehand.
+#
+# </details>
 
 # %% [markdown]
 # ## A layer that knows only integers
 #
-# So far we have rounded, and then computed in floats. On a device the arithmetic itself should be done in integers: that is
-# what saves energy. Take a linear layer, $y = W x + b$, and write its numbers as codes:
+# So far we have rounded, and then computed in floats. On a device the arithmetic itself should be done in integers. Take a linear
+# layer, $y = W x + b$, and write its numbers as codes:
 #
 # $$x = s_x (q_x - z_x) \qquad W = s_w\, q_w \qquad b = s_x s_w\, q_b$$
 #
-# The bias gets the scale $s_x s_w$, the one that the products have. Then everything on the right is a sum of integers, the
-# **accumulator**, times one real number:
+# The bias gets the scale of the products, $s_x s_w$. Then everything on the right is a sum of integers, the **accumulator**, times
+# one real number:
 #
 # $$y = s_x s_w \Big( \underbrace{\sum (q_x - z_x)\, q_w + q_b}_{\text{accumulator}} \Big)$$
 
 # %% [markdown]
-# How wide must the accumulator be? Each product needs up to 16 bits, and 256 of them are added up. In the worst case that is $256 \cdot 255 \cdot 127$, more than
-# eight million: far too much for 16 bits, and no trouble for 32. So the accumulator is an **int32**.
+# How wide must the accumulator be? In the worst case 256 products add up to $256 \cdot 255 \cdot 127$, more than eight million:
+# far too much for 16 bits, and no trouble for 32. So it is an **int32**.
 
 # %% [markdown]
 # The next layer wants codes of 8 bits again, so divide by the scale of the output and round. That is called to **requantize**:
@@ -497,11 +500,8 @@ for _ in range(6):
     hidden.show([codes, str(codes.dtype)])
 
 # %% [markdown]
-# Now the real thing: the classifier of the baseline, with the activations that really reach it. Its weights are symmetric and
-# narrow, with one scale.
-#
-# ONNX Runtime has an integer kernel for this layer, *QGemm*. It was written by other people, with vector instructions, for
-# speed. **Will it give the same codes as your few lines?**
+# Now the real thing: the classifier of the baseline. ONNX Runtime has an integer kernel for it, *QGemm*, written by other people,
+# with vector instructions, for speed. **Will it give the same codes as your few lines?**
 
 # %% against-onnxruntime
 weight, bias = baseline.classifier.weight.detach(), baseline.classifier.bias.detach()
@@ -521,18 +521,21 @@ logits = dequantize(mine, s_y, z_y)
 rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 
 # %% [markdown]
-# Your three lines compute what an integer kernel computes. Where a code differs by 1, $M \cdot \text{accumulator}$ lay so close
-# to a tie that the last bit of a float decided.
+# Your three lines compute what an integer kernel computes.
 #
-# (Is your largest difference more than 1? Then this processor has no instruction that sums products of 8 bits in 32, such
-# as VNNI. There, ONNX Runtime's kernel adds pairs of products in 16 bits, and they may saturate on the way; its
-# documentation advises weights of 7 bits for such machines.)
+# <details><summary>Is a code different here?</summary>
+#
+# By 1: $M \cdot \text{accumulator}$ lay so close to a tie that the last bit of a float decided. By more: this processor has no
+# instruction that sums products of 8 bits in 32, such as VNNI. There, ONNX Runtime's kernel adds pairs of products in 16 bits,
+# and they may saturate on the way; its documentation advises weights of 7 bits for such machines.
+#
+# </details>
 #
 # ## Weights only: a smaller file, and what else?
 #
-# Here is the simplest way to use what you know. Round the **weights** of the whole baseline to 8 bits, with one scale per
-# channel, and leave the activations in floats. edgelab does that in three steps: `prepare` marks what is to be rounded,
-# `calibrate` fixes every scale, `convert` rounds. `to_onnx` writes the result as a file with int8 weights in it.
+# Round the **weights** of the whole baseline to 8 bits, with one scale per channel, and leave the activations in floats. edgelab
+# does that in three steps: `prepare` marks what is to be rounded, `calibrate` fixes every scale, `convert` rounds. `to_onnx`
+# writes the result as a file with int8 weights in it.
 #
 # Before you run the cells: how much smaller will the file be? How much faster will it run? And what will it cost in accuracy?
 
@@ -554,15 +557,12 @@ for name, file in files.items():
     print(f"{name:12} {dict(operators(file).most_common(4))}")
 
 # %% [markdown]
-# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that the runtime really
-# executes tell why. Both files run the same *float* convolutions. In one of them every inference begins by turning the weights
-# back into floats: that is `DequantizeLinear`, once for each layer.
+# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that really run tell why.
+# Both files run *float* convolutions. In one of them every inference begins by turning the weights back into floats:
+# `DequantizeLinear`, once for each layer. A file of int8 is no int8 arithmetic: for that *both* sides have to be integers.
 #
-# So a file of int8 is no int8 arithmetic. To multiply integers, *both* sides have to be integers, and that means the
-# activations too.
-#
-# Where does it pay, then? Where the weights must come over a network or fit into a small flash, and where **fetching** them is
-# what costs: look at the energy in the table below. The arithmetic stays that of floats, the bytes moved become a quarter.
+# Where does it pay, then? Where the weights must fit into a small flash or come over a network, and where **fetching** them is what
+# costs: see the energy in the table below. The arithmetic stays that of floats; the bytes moved become a quarter.
 
 # %% [markdown]
 # ## What the lesson claims, and what you measured
@@ -572,8 +572,7 @@ for name, file in files.items():
 # **What you saw:** rounding costs 6 dB a bit, but the range decides where you start. One outlier takes four bits away from a
 # whole tensor, and a scale for each channel keeps the damage in one.
 #
-# Put the two files into your table. The float file holds the same model as the checkpoint, so it has the accuracy on record
-# for that; the other one has to be measured.
+# Put the two files into your table. The float file holds the same model as the checkpoint, so it has the accuracy on record.
 
 # %% claim-table
 recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]

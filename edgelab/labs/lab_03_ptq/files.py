@@ -74,7 +74,7 @@ def size_table(before: str | Path, after: str | Path) -> HtmlTable:
         [escape(name), number(a / 1024, ".1f"), number(b / 1024, ".1f"), f"{a / b:.2f}×" if a and b else "–"]
         for name, a, b in pairs
     ]
-    return HtmlTable([_("what"), _("float32 (KiB)"), _("int8 (KiB)"), _("times smaller")], rows)
+    return HtmlTable([_("content"), _("float32 (KiB)"), _("int8 (KiB)"), _("times smaller")], rows)
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,17 @@ def whom_it_hurt(before: str | Path, after: str | Path, dataset: data.Dataset) -
         ax.margins(x=0.2)
         ax.set(xlabel=_("change in accuracy (points)"))
         text = _(
-            "%(n)d images: %(before).2f %% → %(after).2f %%\n"
-            "%(changed)d answers changed: %(lost)d from right to wrong, %(won)d from wrong to right"
+            "%(n)s images: %(before).2f %% → %(after).2f %%\n"
+            "%(changed)d answers changed: %(lost)d from right to wrong, %(won)d from wrong to right, "
+            "%(other)d from one wrong answer to another"
         )
-        numbers = {"n": len(split), "before": 100 * float(was.float().mean()), "after": 100 * float(now.float().mean())}
+        numbers = {
+            "n": number(len(split)),
+            "before": 100 * float(was.float().mean()),
+            "after": 100 * float(now.float().mean()),
+        }
         numbers |= {"changed": int((old != new).sum()), "lost": int((was & ~now).sum()), "won": int((now & ~was).sum())}
+        numbers["other"] = numbers["changed"] - numbers["lost"] - numbers["won"]
         title = text % numbers
         ax.set_title(title)
         return plots.picture(fig, title.replace("\n", "; "))

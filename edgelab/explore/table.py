@@ -123,7 +123,7 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
         shown = "ONNX Runtime" if "ONNX Runtime" in runtimes else min(runtimes)
         kept = {number: (name, row) for number, (name, row) in kept.items() if row.runtime == shown}
         label = _("latency in %(runtime)s, not in turns (ms)") % {"runtime": shown}
-    points = {shown_row(name): (of(row), 100 * row.accuracy) for name, row in kept.values()}
+    points = {shown_row(name): (of(row), 100 * (row.accuracy or 0.0)) for name, row in kept.values()}
     front = pareto_front(points)
     with plots.figure(height=3.4) as fig:
         ax = fig.subplots()

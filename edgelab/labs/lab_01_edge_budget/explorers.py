@@ -200,8 +200,8 @@ def radio_joules() -> dict[str, tuple[float, float, float]]:
     for device in DEVICES:
         if device.name in RADIOS:
             per_bit = LINKS[RADIOS[device.name]].joules_per_bit
-            computing = (joules_on(device, precision) or 0.0 for precision in ("fp32", "int8"))
-            found[device.name] = (*computing, 8 * PICTURE_BYTES * per_bit)
+            before, after = (joules_on(device, precision) or 0.0 for precision in ("fp32", "int8"))
+            found[device.name] = (before, after, 8 * PICTURE_BYTES * per_bit)
     return found
 
 

@@ -218,7 +218,8 @@ def whom_it_hurt(before: str | Path, after: str | Path, dataset: data.Dataset) -
             "after": 100 * float(now.float().mean()),
         }
         numbers |= {"changed": int((old != new).sum()), "lost": int((was & ~now).sum()), "won": int((now & ~was).sum())}
-        numbers["other"] = numbers["changed"] - numbers["lost"] - numbers["won"]
-        title = text % numbers
+        wrong = int(((old != new) & ~was & ~now).sum())
+        title_numbers = {**numbers, "other": wrong}
+        title = text % title_numbers
         ax.set_title(title)
         return plots.picture(fig, title.replace("\n", "; "))

@@ -116,8 +116,8 @@ class Outcome:
 class Study:
     """One float model, the images it learns from (`lessons`) and is judged on (`exam`): each figure is measured once.
 
-    `train(model, lessons, bits)` is the learner's function; what it returned is kept by function and bits. Trainings are
-    kept on disk as well, and one that was interrupted is none.
+    `train(model, lessons, bits)` is the learner's function; what it returned is kept by function and bits. Trainings
+    are kept on disk as well, and one that was interrupted is none.
     """
 
     def __init__(self, model: nn.Module, lessons: data.Split, exam: data.Split):

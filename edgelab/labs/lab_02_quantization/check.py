@@ -292,7 +292,7 @@ def integer_linear(answer: Callable) -> None:
                 lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
                     (((q_x.short() - z_x) @ q_weight.short().T + q_bias) * multiplier).round() + z_y
                 ).clamp(0, 255),
-                _("int16 ends at 32,767, and one product may have 32,385 already. Add up in int32."),
+                _("int16 ends at 32 767, and one product may have 32 385 already. Add up in int32."),
             ),
             Mistake(wrong(bias=0), _("The bias is missing: it is added to the accumulator.")),
             Mistake(

@@ -188,8 +188,8 @@ def to_blame(answer: Callable) -> None:
     with exercise(LAB, "to-blame"):
         one = tensor([[1.0, -2.0], [0.5, -16.0], [4.0, 3.0]])
         two = tensor([[[[1.5, 0.5]]], [[[-0.2, 0.1]]], [[[0.75, -0.3]]], [[[0.6, 0.4]]]])  # (4, 1, 1, 2)
-        three = tensor([[0.1, 0.9, 0.3], [-0.2, 0.5, -0.9], [0.3, 6.3, 1.1], [-2.1, 0.2, 0.4]])
-        cases = [Case((one,), (1, 2.0)), Case((two,), (0, 1.0)), Case((three,), (2, math.log2(3)))]
+        three = tensor([[0.1, 0.9, 0.3], [-0.2, 0.5, -0.9], [0.3, 6.1, 1.1], [-2.1, 0.2, 0.4]])
+        cases = [Case((one,), (1, 2.0)), Case((two,), (0, 1.0)), Case((three,), (2, math.log2(6.1 / 2.1)))]
 
         def told(ranges, bits=lambda first, second: math.log2(first / second)):
             ordered = sorted(ranges, reverse=True)

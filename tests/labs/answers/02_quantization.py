@@ -189,7 +189,7 @@ def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
 
 
 # %% integer-linear: hinted
-# int16 ends at 32,767
+# int16 ends at 32 767
 def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
     accumulator = (q_x.short() - z_x) @ q_weight.short().T + q_bias
     return (torch.round(accumulator * multiplier) + z_y).clamp(0, 255).to(torch.uint8)

@@ -283,8 +283,12 @@ reveal("bit", rounding.gain_per_bit(curves["per-tensor"]))
 #
 # $$10 \log_{10} 4 = 6.02 \;\text{dB}$$
 #
-# This is as old as digital telephony (Bennett, 1948). (Here it is a little more: from 4 bits to 8 the steps get shorter by
-# $127/7$, because the lowest code is left out. That makes 6.29 dB for each bit.)
+# <details><summary>Why a little more here?</summary>
+#
+# From 4 bits to 8 the steps get shorter by $127/7$, because the lowest code is left out. That makes 6.29 dB for each bit. The 6.02
+# are as old as digital telephony (Bennett, 1948).
+#
+# </details>
 #
 # Look at all the layers. Then change *scales* from one per tensor to one per channel.
 
@@ -336,8 +340,7 @@ print(f"{per_tensor:.1f} dB → {per_channel:.1f} dB")
 explorers.outlier_explorer(folded)
 
 # %% [markdown]
-# Per channel, the damage stays in channel 0; all others are as good as before. The average does not say so: one bad channel makes
-# up most of its error. *An average hides whom it fails*, once again.
+# Per channel, the damage stays in channel 0; all others are as good as before. The average hides that.
 
 # %% [markdown]
 # ### Exercise 4: who is to blame? (2 points)
@@ -390,8 +393,7 @@ for name, model in {"ResNet": baseline, "MobileNetV2 0.5": mobilenet}.items():
 
 # %% [markdown]
 # In the baseline no channel takes a third of a bit. In the MobileNet, channel 12 of one layer takes four and a half bits from its
-# neighbours. So outliers are real, and lab 03 shows what this one does. (Large language models have them as well: Dettmers et
-# al., 2022.)
+# neighbours. So outliers are real, and lab 03 shows what this one does.
 
 # %% [markdown]
 # ## Is the zero point worth its trouble?
@@ -406,7 +408,7 @@ rounding.scheme_table(tensors, bits=8)
 # Weights lie evenly around 0: symmetric costs them next to nothing. After a ReLU it wastes half of the codes, one bit.
 #
 # In an integer layer, a zero point of the weights would cost time for every picture. That is why LiteRT, Google's runtime for
-# phones and microcontrollers, asks for **symmetric weights** and allows **affine activations**. So do we from here on.
+# phones and microcontrollers, asks for **symmetric weights** and allows **affine activations**.
 #
 # <details><summary>Why it costs time</summary>
 #
@@ -441,8 +443,7 @@ rounding.scheme_table(tensors, bits=8)
 #
 # $$q_y = \text{clip}\big(\text{round}(M \cdot \text{accumulator}) + z_y,\; 0,\; 255\big) \qquad M = \frac{s_x s_w}{s_y}$$
 #
-# $M$ is known before the model runs. It is the only real number that is left, and even that can be an integer multiplication
-# and a shift (Jacob et al., 2018, section 2.2).
+# $M$ is known before the model runs. It is the only real number that is left. (Even that can be an integer and a shift: Jacob et al., 2018.)
 
 # %% [markdown]
 # This is the way of the integers through the layer:
@@ -572,7 +573,7 @@ for name, file in files.items():
 # **What you saw:** rounding costs 6 dB a bit, but the range decides where you start. One outlier takes four bits away from a
 # whole tensor, and a scale for each channel keeps the damage in one.
 #
-# Put the two files into your table. The float file holds the same model as the checkpoint, so it has the accuracy on record.
+# Put the two files into your table.
 
 # %% claim-table
 recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]

@@ -76,8 +76,7 @@ files.size_table(float_file, int8_file)
 # this, your factor is smaller, perhaps close to 1. The machine card of lab 00 tells.
 #
 # Does the runtime really compute in integers? Ask it. `QLinearConv` is a convolution on 8-bit codes; `QuantizeLinear` and
-# `DequantizeLinear` are the way into the integers and out of them. (`Pad` fills up the channels of the picture to four, because
-# integer instructions sum products in fours.)
+# `DequantizeLinear` are the way into the integers and out of them.
 
 # %% operators
 for name, onnx_file in {"float32": float_file, "int8": int8_file}.items():
@@ -94,7 +93,7 @@ files.whom_it_hurt(float_file, int8_file, dataset)
 
 # %% [markdown]
 # The average hardly moves, and still some answers change, in both directions: where the float model was undecided, a small
-# rounding error decides. If you shipped this model, these are the pictures you would look at.
+# rounding error decides.
 #
 # That is how far PTQ gets. The rest of the lab takes it apart: four steps, and you will write them.
 
@@ -157,7 +156,7 @@ for _ in range(3):
 preparing.fold_table(baseline, fold)
 
 # %% [markdown]
-# In some layers more, in others less: nothing in training asks the channels to agree. We come back to this at the end.
+# In some layers more, in others less: nothing in training asks the channels to agree.
 
 # %% [markdown]
 # ## Step two: watch the activations
@@ -175,8 +174,7 @@ preparing.fold_table(baseline, fold)
 # $$t = \frac{1 - \text{percent}/100}{2}$$
 #
 # and the ends are the quantiles $t$ and $1 - t$ of *all* values together. They arrive in batches, tensors of any shape:
-# `torch.cat` joins flat tensors, and `torch.quantile` finds quantiles as `percentile` did in lab 00. (Real observers cannot keep
-# all values. They keep a histogram, and read the quantile from that.)
+# `torch.cat` joins flat tensors, and `torch.quantile` finds quantiles as `percentile` did in lab 00.
 
 
 # %% percentile-range tags=["exercise"]
@@ -224,7 +222,7 @@ preparing.range_plot(batches, minmax, percentile)
 #
 # One can also search for the range of least squared error, or for the one whose rounded distribution is most like the real one
 # (*entropy*, a least divergence; Migacz, 2017), or average the extremes over the batches. The explorer tries five methods with
-# up to 128 pictures, on the whole model in 8 bits. Give it some seconds. Then find out:
+# up to 128 pictures, on the whole model in 8 bits.  Then find out:
 #
 # 1. How many pictures are enough? What is a single picture worth?
 # 2. Which method is best in decibels? Does the accuracy see the difference? (One picture in 200 is half a point.)
@@ -439,13 +437,17 @@ print(blamed)
 
 # %% [markdown]
 # One layer of 52, a depthwise one. Is it really to blame? Each row below is a way to quantize the network without training. In the
-# second one only the layers that you named stay in floats. Two cures from the paper are in the last:
+# second one only the layers that you named stay in floats. Two cures from the paper are in the last.
+#
+# <details><summary>The two cures</summary>
 #
 # - `equalize`: for positive $s$, $\text{relu}(s\,x) = s\,\text{relu}(x)$. So a channel may be divided by $s$ in one layer and
 #   multiplied by $s$ in the next. The network computes the same, and $s$ makes the channels of both alike. (A ReLU6 would clip
 #   at another place: `equalize` makes it a ReLU first.)
 # - `correct_bias`: rounded weights shift the mean of every output. The mean shift over some pictures is known, and the bias takes
 #   it back.
+#
+# </details>
 
 # %% cures
 channels.cure_table(suspect, blamed)
@@ -455,9 +457,6 @@ channels.cure_table(suspect, blamed)
 # as well, and so do the two cures with one scale for all. It is not depthwise layers that collapse. It is **channels of different
 # range**, and depthwise layers have them more often: each of their channels sees only its own input, and nothing makes one
 # like another.
-#
-# (The pictures are needed for this table alone. Where they are not on the computer, it shows the accuracies on record; the
-# README says how to get them.)
 
 # %% [markdown]
 # ## What the lesson claims, and what you measured

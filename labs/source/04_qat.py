@@ -251,8 +251,12 @@ training.predict_won_back()
 # - some of the lessons, through `data.normalize`, for calibration: a few hundred will do,
 # - `epochs=1, lr=0.001` for training.
 #
-# Why so small a learning rate, when the float model was trained with 150 times that? Batch norm is folded away. It made the
+# <details><summary>Why so small a learning rate, when the float model was trained with 150 times that?</summary>
+#
+# Batch norm is folded away. It made the
 # scale of the weights harmless, and nothing does that any more. (You may try 0.01 later, and see.)
+#
+# </details>
 #
 # The check trains with 4 bits, and for a moment with 2. That takes some seconds.
 
@@ -359,8 +363,7 @@ training.parity_table(parity, trained, converted, running)
 #
 # ## What did four bits buy?
 #
-# Half the bits of int8: half the size, and faster as well? Let us look. Here are your network with 8 bits
-# and the one with 4.
+# Half the bits of int8: half the size, and faster as well? Let us look.
 
 # %% bytes-and-time
 files = {f"{bits} bits": (deployed(bits)[1], bits) for bits in (8, 4)}
@@ -440,10 +443,9 @@ own = spend(sizes, noise, 3 * sum(sizes.values()))
 training.spending_table(study, dict.fromkeys(sizes, 3), own)
 
 # %% [markdown]
-# The small layers are nearly for free, and the large ones pay for it. Deciding where the bits go can win as much as training does.
-# (Rounding errors of several layers need not add up, so this is a plan, and no proof that none is better.)
+# The small layers are nearly for free, and the large ones pay for it. Deciding where the bits go can win as much as training does. (It is a plan, and no proof that none is better.)
 #
-# Add your model to the table of the course, beside the float one it came from. Its size is that of the file as it really is.
+# Add your model to the table of the course, beside the float one it came from.
 
 # %% claim-table
 accuracy = train.evaluate(tiny, dataset.test)

@@ -1,9 +1,13 @@
 """The one training loop of the course, and the one way accuracy is counted."""
 
 import copy
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -40,14 +44,21 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     the same shape), `loss_fn=cross_entropy` (of logits `(N, classes)` and labels `(N,)`), `progress=True`.
 
     With `val`, the weights of the best epoch on that split are kept; without it, the last ones. Ctrl-C ends the run
-    early with the weights kept so far. A last batch of one image joins the one before it: no batch norm can learn of
-    one. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
+    early with the weights kept so far, except inside `remembering`. A last batch of one image joins the one before it:
+    no batch norm can learn of one. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
 
     Raise `EdgelabError` for what is no `Split`, for a model without parameters to train, and for one that cannot run on
     the images.
     """
     _must_be_split(train)
     run = _Run(**options)
+    memory = _memory.get()
+    kept = None if memory is None or val is not None else _kept_at(memory, model, train, run)
+    if kept is not None and kept.exists():
+        state = torch.load(kept, weights_only=True)
+        model.load_state_dict(state["weights"])
+        model.eval()
+        return History(loss=state["loss"], seconds=state["seconds"])
     with torch.no_grad():
         _logits, fast = run_fast(model.eval(), normalize(train.images[:2]))
     layout = torch.channels_last if fast else torch.contiguous_format
@@ -62,10 +73,17 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     warmup = max(0.25, 2 / total)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=total, pct_start=warmup)
     history, best, start = History(), None, time.perf_counter()
-    bar = Bar(run.epochs * steps, _("training"), unit=_("batch"), leave=True, disable=not run.progress)
+    bar = Bar(run.epochs * steps, _("training"), unit=_("batch"), disable=not run.progress)
+    threads = _Threads(run.epochs * steps)
+
+    def on_step() -> None:
+        schedule.step()
+        bar.update()
+        threads.step()
+
     try:
         for _epoch in range(run.epochs):
-            history.loss.append(_one_epoch(model, train, run, optimizer, schedule, bar, fast))
+            history.loss.append(_one_epoch(model, train, run, optimizer, on_step, fast))
             history.seconds.append(time.perf_counter() - start)
             if val is not None:
                 accuracy = evaluate(model, val)
@@ -77,12 +95,93 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
         history.interrupted = True
     finally:
         bar.close()
-    if history.interrupted:  # once the bar has ended its line
-        print(_("Training was interrupted: the best weights so far are kept."))
+        threads.close()
+    if history.interrupted and memory is not None:
+        raise Interrupted
+    if history.interrupted and best is not None:  # said once the bar has ended its line
+        print(_("Training was interrupted: the weights of the best epoch so far are kept."))
+    elif history.interrupted:
+        print(_("Training was interrupted: its last weights are kept, and its schedule is not finished."))
     if best is not None:
         model.load_state_dict(best)
     model.eval()
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".part")
+        torch.save({"weights": model.state_dict(), "loss": history.loss, "seconds": history.seconds}, partial)
+        partial.replace(kept)
     return history
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training whose result is to be measured was stopped: there is none. A notebook shows no traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [_("Interrupted: nothing was measured or counted. Run the cell again when you have time for it.")]
+
+
+_memory: ContextVar[Path | None] = ContextVar("memory", default=None)
+
+
+@contextmanager
+def remembering(folder: str | Path) -> Iterator[None]:
+    """Keep every finished training of `fit` in `folder`, and give it back when the same one is asked for again.
+
+    The same is: the same weights to start from, images and options, with the usual loss and no augmentation. Ctrl-C
+    raises `Interrupted` meanwhile, and keeps nothing.
+    """
+    token = _memory.set(Path(folder))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def _kept_at(folder: Path, model: nn.Module, train: Split, run: "_Run") -> Path | None:
+    """Return where the result of this very training is kept, or None for one whose options have no name."""
+    if run.augment is not None or run.loss_fn is not F.cross_entropy:
+        return None
+    digest = hashlib.sha256(repr((run.epochs, run.lr, run.batch_size, run.weight_decay, run.seed)).encode())
+    digest.update(repr(model).encode())
+    state = {**model.state_dict(), "images": train.images, "labels": train.labels}
+    for name, value in state.items():
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(value.detach().contiguous().numpy().tobytes())
+    return folder / f"trained-{digest.hexdigest()[:16]}.pt"
+
+
+_TRIED = 4  # batches with all threads, and then with one
+
+
+class _Threads:
+    """The faster of all threads and one, found by trying both: on a busy machine threads wait for each other."""
+
+    def __init__(self, steps: int):
+        self.all = torch.get_num_threads()
+        self.open = self.all > 1 and steps >= 10 * _TRIED
+        self._seconds: list[float] = []
+        self._begun = time.perf_counter()
+
+    def step(self) -> None:
+        """Count one batch as done."""
+        if not self.open:
+            return
+        now = time.perf_counter()
+        self._seconds.append(now - self._begun)
+        self._begun = now
+        done = len(self._seconds)
+        if done == _TRIED + 1:  # the first one warms up
+            torch.set_num_threads(1)
+        elif done == 2 * _TRIED + 2:
+            many, one = min(self._seconds[1 : _TRIED + 1]), min(self._seconds[_TRIED + 2 :])
+            if many <= 1.1 * one:
+                torch.set_num_threads(self.all)
+            self.open = False
+
+    def close(self) -> None:
+        """Give torch its threads back."""
+        torch.set_num_threads(self.all)
 
 
 @dataclass(frozen=True)
@@ -104,8 +203,7 @@ def _one_epoch(
     train: Split,
     run: _Run,
     optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    bar: Bar,
+    on_step: Callable[[], None],
     fast: bool,
 ) -> float:
     """Train on every image once, in a random order; return the mean loss."""
@@ -122,9 +220,8 @@ def _one_epoch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
         total += loss.item() * len(batch)
-        bar.update()
+        on_step()
     return total / len(train)
 
 

@@ -4,10 +4,15 @@ import torch
 from edgelab import data, explore, measure, models
 from edgelab.course import progress
 from edgelab.errors import EdgelabError
-from edgelab.explore import plots, table
+from edgelab.explore import plots, prediction, table
 from edgelab.explore.explorer import Explorer, choice, slider
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
+
+
+@pytest.fixture(autouse=True)
+def _no_predictions():
+    prediction.forget()
 
 
 @pytest.fixture
@@ -63,14 +68,16 @@ def test_controls_start_where_they_are_told():
 
 
 def test_a_measurement_stays_hidden_until_the_prediction_is_locked():
-    prediction = explore.predict("00_start", "speed", "takes", unit="ms", low=1, high=100)
-    shown = prediction.reveal(12.345, drawn("secret"))
+    made = explore.predict("00_start", "speed", "takes", unit="ms", low=1, high=100)
+    shown = explore.reveal("speed", 12.345, drawn("secret"), "a sentence")
     assert "12.3" not in shown.value
     assert "secret" not in shown.value
-    prediction.lock()
+    assert "sentence" not in shown.value
+    made.lock()
     assert "12.3 ms" in shown.value
     assert "secret" in shown.value
-    assert prediction.value == progress.predictions("00_start")["speed"]
+    assert "<p>a sentence</p>" in shown.value
+    assert made.value == progress.predictions("00_start")["speed"]
 
 
 def test_a_locked_prediction_stays_locked_when_the_notebook_is_opened_again():
@@ -78,24 +85,40 @@ def test_a_locked_prediction_stays_locked_when_the_notebook_is_opened_again():
     again = explore.predict("00_start", "speed", "takes", low=1, high=100)
     assert again.value == progress.predictions("00_start")["speed"]
     assert again.children[0].children[0].disabled
-    assert "5" in again.reveal(5).value
+    assert "5" in explore.reveal("speed", 5).value
+
+
+def test_what_was_measured_first_waits_for_the_prediction_and_for_its_lock():
+    shown = explore.reveal("speed", 12.345)
+    assert "Run the cell of the prediction" in shown.value
+    explore.predict("00_start", "speed", "takes", unit="ms", low=1, high=100)
+    assert "Lock in your prediction" in shown.value
+    explore.predict("00_start", "speed", "takes", unit="ms", low=1, high=100).lock()  # the cell was run again
+    assert "12.3 ms" in shown.value
 
 
 @pytest.mark.parametrize(
     ("measured", "words"), [(10, "close"), (1, "10 times too high"), (100, "10 times too low")], ids=str
 )
 def test_a_prediction_is_compared_with_the_measurement(measured, words):
-    prediction = explore.predict("00_start", "speed", "takes", low=1, high=100)
-    prediction.lock()
-    assert prediction.value == 10
-    assert words in prediction.reveal(measured).value
+    made = explore.predict("00_start", "speed", "takes", low=1, high=100)
+    made.lock()
+    assert made.value == 10
+    assert words in explore.reveal("speed", measured).value
 
 
 def test_the_progress_board_shows_the_points_of_passed_checks():
     before = explore.progress_board().value
-    assert "0 of 10 points" in before
+    assert "Points: 0 of 10" in before
     progress.record_check("00_start", "percentile", passed=True)
-    assert "3 of 10 points" in explore.progress_board().value
+    assert "Points: 3 of 10" in explore.progress_board().value
+
+
+def test_the_map_marks_where_one_is_and_links_to_the_others():
+    html = explore.lab_map("01_edge_budget")._repr_html_()
+    assert html.count('aria-current="page"') == 1
+    assert '<a href="00_start.ipynb">' in html
+    assert '<a href="01_edge_budget.ipynb">' not in html
 
 
 def test_a_contact_sheet_names_every_class(tiny_dataset):
@@ -109,13 +132,13 @@ def test_accuracy_bars_agree_with_a_count_by_hand(tiny_dataset):
     with torch.no_grad():
         always_first[1].weight.zero_()
         always_first[1].bias.copy_(torch.tensor([1.0, 0.0]))
-    assert "day 50.0 %, night 50.0 %" in explore.accuracy_bars(always_first, tiny_dataset).description
+    assert "day 50.0 %; night 50.0 %" in explore.accuracy_bars(always_first, tiny_dataset).description
 
 
 def test_a_row_is_kept_replaced_and_shown(tiny_dataset):
     model = models.resnet((8, 16, 32), num_classes=2).eval()
     with pytest.raises(EdgelabError, match="no row for toy"):
-        table.pareto(tiny_dataset)
+        table.pareto_plot(tiny_dataset)
     table.add("small", model, tiny_dataset, accuracy=0.5)
     table.add("small", model, tiny_dataset, accuracy=0.75)
     rows = table.rows("toy")
@@ -124,7 +147,33 @@ def test_a_row_is_kept_replaced_and_shown(tiny_dataset):
     assert rows["small"].params == measure.count_params(model)
     assert table.rows("signs") == {}
     assert "75.00" in table.show(tiny_dataset)._repr_html_()
-    assert "small" in table.pareto(tiny_dataset).description
+    assert "On the front: small" in table.pareto_plot(tiny_dataset).description
+    peak, energy = "peak memory", "energy, estimated"
+    assert peak in table.show(tiny_dataset)._repr_html_()
+    assert peak not in (early := table.show(tiny_dataset, without=("peak", "energy"))._repr_html_())
+    assert energy not in early
+    assert early.count("<th") - early.count("<thead") == early.count("<td") + 2
+
+
+def row(**fields):
+    usual = {"params": 1, "macs": 1, "p95_ms": 9.0, "threads": 1, "peak_bytes": 1024, "energy_j": 1e-3}
+    return measure.Row(**{**usual, "size_bytes": 4096, "p50_ms": 4.0, "accuracy": 0.9, **fields})
+
+
+def test_who_is_on_the_front_depends_on_the_cost_and_clocks_are_not_mixed(tiny_dataset, monkeypatch):
+    found = {
+        "in torch": row(p50_ms=1.0),
+        "slow": row(size_bytes=1024, p50_ms=6.0, runtime="ONNX Runtime"),
+        "fast": row(size_bytes=1100, p50_ms=1.0, runtime="ONNX Runtime"),
+    }
+    monkeypatch.setattr(table, "rows", lambda _name: found)
+    by_size, by_latency = (table.pareto_plot(tiny_dataset, cost).description for cost in ("size", "latency"))
+    assert "On the front: slow. Beaten (hollow): fast, in torch" in by_size
+    assert "latency in ONNX Runtime, not in turns (ms). On the front: fast. Beaten (hollow): slow" in by_latency
+    assert "in torch" not in by_latency
+    explorer = table.pareto(tiny_dataset)
+    explorer.children[0].children[0].value = "energy"
+    assert "energy" in explorer.picture.value
 
 
 def test_the_pareto_front_leaves_out_what_another_model_beats():

@@ -54,6 +54,13 @@ def test_a_deployed_model_has_the_latency_size_and_energy_of_its_runtime():
     assert row.macs == in_float.macs
     assert row.peak_bytes == in_float.peak_bytes // 4
     assert row.energy_j == pytest.approx(estimate_energy(row.macs, 224, precision="int8"))
+    assert (row.runtime, in_float.runtime) == ("ONNX Runtime", "PyTorch")
+
+
+def test_the_energy_follows_the_bytes_that_are_really_moved():
+    deployed = Deployed(lambda: None, size_bytes=123, weight_bytes=232)  # weights of 8 bits, arithmetic in floats
+    row = measure_model(nn.Conv2d(3, 8, 3), IMAGE, deployed=deployed)
+    assert row.energy_j == pytest.approx(estimate_energy(row.macs, 232, precision="fp32"))
 
 
 def test_row_survives_json():
@@ -62,14 +69,15 @@ def test_row_survives_json():
 
 def test_cells_are_in_the_units_of_their_headings():
     shown = dict(zip(headings()[1:], cells(ROW), strict=True))
-    assert shown["size (KiB)"] == "4,806" and shown["MACs (M)"] == "194.7"
+    assert shown["size (KiB)"] == "4\u202f806" and shown["MACs (M)"] == "194.7"
     assert shown["latency p50 (p95) (ms)"] == "3.63 (4.20)" and shown["peak memory (KiB)"] == "768"
+    assert shown["runtime, threads"] == "PyTorch, 1"
     assert shown["energy, estimated (mJ)"] == "1.700" and shown["accuracy (%)"] == "97.31"
 
 
 def test_markdown_has_a_line_for_each_model_and_a_column_for_each_heading():
     lines = format_markdown({"baseline": ROW, "tiny": ROW}).splitlines()
-    assert len(lines) == 4 and lines[2].startswith("| baseline | 1,229,136 |")
+    assert len(lines) == 4 and lines[2].startswith("| baseline | 1\u202f229\u202f136 |")
     assert {line.count("|") for line in lines} == {len(headings()) + 1}
 
 

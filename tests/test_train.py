@@ -60,6 +60,51 @@ def test_ctrl_c_keeps_the_best_weights_so_far(easy, monkeypatch):
         assert torch.equal(value, evaluated[0][key])
 
 
+def test_an_interrupted_training_without_validation_keeps_its_last_weights_and_says_so(easy, monkeypatch, capsys):
+    monkeypatch.setattr(train, "_one_epoch", interrupt)
+    assert train.fit(small_net(), easy, epochs=1, progress=False).interrupted
+    assert "last weights are kept" in capsys.readouterr().out
+
+
+def interrupt(*_args):
+    raise KeyboardInterrupt
+
+
+def test_what_was_trained_is_remembered_and_what_was_interrupted_is_not(easy, tmp_path, monkeypatch):
+    options = {"epochs": 1, "batch_size": 50, "progress": False}
+    with train.remembering(tmp_path / "models"):
+        with monkeypatch.context() as patched:
+            patched.setattr(train, "_one_epoch", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                train.fit(small_net(), easy, **options)
+        assert not (tmp_path / "models").exists()
+        first = small_net()
+        losses = train.fit(first, easy, **options).loss
+        monkeypatch.setattr(train, "_one_epoch", interrupt)  # nothing trains from here on
+        again = small_net()
+        assert train.fit(again, easy, **options).loss == losses
+        for mine, theirs in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(mine, theirs)
+        for other, changed in ((small_net(1), {}), (small_net(), {"lr": 0.2}), (small_net(), {"seed": 1})):
+            with pytest.raises(KeyboardInterrupt):
+                train.fit(other, easy, **{**options, **changed})
+
+
+@pytest.mark.parametrize(("slow", "left"), [(2, 1), (1, 2)], ids=["a busy machine", "a quiet one"])
+def test_training_falls_back_to_one_thread_where_two_are_slower(slow, left, monkeypatch):
+    now, threads = [0.0], [2]
+    monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: threads.__setitem__(0, count))
+    chosen = train._Threads(100)
+    for _step in range(60):
+        now[0] += 4.0 if threads[0] == slow else 1.0
+        chosen.step()
+    assert threads[0] == left
+    chosen.close()
+    assert threads[0] == 2
+
+
 def test_the_loss_function_can_be_replaced(easy):
     seen = []
 

@@ -1,7 +1,8 @@
 """The kit that the labs' widgets, pictures and tables are made of."""
 
-from edgelab.explore.board import progress_board
+from edgelab.explore.board import lab_map, progress_board
 from edgelab.explore.pictures import accuracy_bars, contact_sheet
-from edgelab.explore.prediction import predict
+from edgelab.explore.prediction import predict, reveal
+from edgelab.numbers import number
 
-__all__ = ["accuracy_bars", "contact_sheet", "predict", "progress_board"]
+__all__ = ["accuracy_bars", "contact_sheet", "lab_map", "number", "predict", "progress_board", "reveal"]

@@ -9,6 +9,34 @@ from edgelab.explore.plots import GREEN
 from edgelab.i18n import _
 
 
+class LabMap:
+    """The labs of the course in a row, each a link with the learner's points; one of them is marked as here."""
+
+    def __init__(self, here: str):
+        chips = []
+        for row in progress.board():
+            mark = "✓ " if row.possible and row.points == row.possible else ""
+            words = f"{row.title}. " + _("Points: %(points)d of %(possible)d") % {
+                "points": row.points,
+                "possible": row.possible,
+            }
+            text = f"{mark}{row.lab[:2]} · {row.points}/{row.possible}"
+            frame = "border: 2px solid currentColor" if row.lab == here else "border: 1px solid #8888"
+            style = f"display: inline-block; padding: 0.1em 0.6em; margin: 0.2em; border-radius: 1em; {frame}"
+            inner = f"<b>{text}</b>" if row.lab == here else f'<a href="{escape(row.lab)}.ipynb">{text}</a>'
+            current = ' aria-current="page"' if row.lab == here else ""
+            chips.append(f'<span style="{style}" title="{escape(words)}"{current}>{inner}</span>')
+        self._html = "<div>" + " → ".join(chips) + "</div>"
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def lab_map(here: str) -> LabMap:
+    """Return where the lab `here` stands in the course: every lab a link, with the points got in it."""
+    return LabMap(here)
+
+
 def progress_board() -> widgets.HTML:
     """Return the labs of the course with the points the learner has got in each, as a table with bars."""
     rows = []
@@ -18,7 +46,7 @@ def progress_board() -> widgets.HTML:
             '<div style="width: 12em; border: 1px solid currentColor; border-radius: 3px">'
             f'<div style="width: {share:.0%}; height: 0.7em; background: {GREEN}"></div></div>'
         )
-        done = _("%(points)d of %(possible)d points") % {"points": row.points, "possible": row.possible}
+        done = _("Points: %(points)d of %(possible)d") % {"points": row.points, "possible": row.possible}
         rows.append(
             f'<tr><td style="text-align: left">{escape(row.lab[:2])} · {escape(row.title)}</td>'
             f"<td>{bar}</td><td>{escape(done)}</td></tr>"

@@ -7,8 +7,7 @@ from html import escape
 import ipywidgets as widgets
 
 from edgelab.i18n import _
-
-_WIDE = {"description_width": "initial"}
+from edgelab.numbers import number
 
 
 class Explorer(widgets.VBox):
@@ -26,7 +25,7 @@ class Explorer(widgets.VBox):
         self._redraw()
         for control in controls.values():
             control.observe(self._on_change, "value")
-        super().__init__([widgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), self.picture])
+        super().__init__([_grid(list(controls.values())), self.picture])
         self.add_class("edgelab-explorer")
 
     def redraw(self) -> None:
@@ -47,18 +46,24 @@ class Explorer(widgets.VBox):
         self.redraw()
 
 
+def _grid(controls: list[widgets.Widget]) -> widgets.GridBox:
+    """Return the controls in as many columns as there is room for: labels aligned, sliders of one length."""
+    label = max(len(control.description) for control in controls) * 0.55 + 1
+    for control in controls:
+        control.style.description_width = f"{label:.1f}em"
+        control.layout.width, control.layout.min_width = "auto", "0"
+    columns = f"repeat(auto-fill, minmax(min(100%, {label + 17:.0f}em), 1fr))"
+    layout = {"grid_template_columns": columns, "grid_gap": "0.3em 2em", "margin": "0.3em 0 0.9em", "max_width": "66em"}
+    return widgets.GridBox(controls, layout=layout)
+
+
 def slider(label: str, values: range | tuple, value: float | str, unit: str = "") -> widgets.SelectionSlider:
     """Return a slider over `values` that starts at `value`, shows `unit`, and moves with the arrow keys."""
-    options = [
-        (f"{option:,} {unit}".strip() if isinstance(option, int) else f"{option} {unit}".strip(), option)
-        for option in values
-    ]
-    return widgets.SelectionSlider(options=options, value=value, description=label, style=_WIDE)
+    options = [(f"{number(option) if isinstance(option, int) else option} {unit}".strip(), option) for option in values]
+    return widgets.SelectionSlider(options=options, value=value, description=label)
 
 
 def choice(label: str, options: list | dict, value: object = None) -> widgets.Dropdown:
     """Return a list to choose one option from: names, or names with the values that stand behind them."""
     options = list(options.items()) if isinstance(options, dict) else [(option, option) for option in options]
-    return widgets.Dropdown(
-        options=options, value=options[0][1] if value is None else value, description=label, style=_WIDE
-    )
+    return widgets.Dropdown(options=options, value=options[0][1] if value is None else value, description=label)

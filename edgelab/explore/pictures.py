@@ -10,6 +10,7 @@ from PIL import Image
 from edgelab import data
 from edgelab.explore import plots
 from edgelab.i18n import _
+from edgelab.numbers import number
 
 
 def shown_name(name: str) -> str:
@@ -88,9 +89,13 @@ def accuracy_bars(model: torch.nn.Module, dataset: data.Dataset) -> plots.Pictur
         bars = ax.barh([name for name, _share in ordered], [share for _name, share in ordered], color=plots.BLUE)
         ax.bar_label(bars, fmt="%.1f", padding=3)
         ax.axvline(100 * right.float().mean().item(), color=plots.VERMILION, ls="--", label=_("all test images"))
-        lowest = min(shares.values())
-        ax.set(xlabel=_("accuracy (%)"), ylabel=label, xlim=(max(0, lowest - 10) // 10 * 10, 102))
+        begin = max(0, min(shares.values()) - 10) // 10 * 10
+        axis = _("accuracy (%)") if not begin else _("accuracy (%%); the axis begins at %(begin)d") % {"begin": begin}
+        ax.set(xlabel=axis, ylabel=label, xlim=(begin, 102))
         ax.grid(False, axis="y")
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
-        words = ", ".join(f"{name} {share:.1f} %" for name, share in ordered)
-        return plots.picture(fig, _("Accuracy by %(group)s: %(words)s") % {"group": label, "words": words})
+        total = {"share": f"{100 * right.float().mean().item():.2f}", "n": number(len(split))}
+        title = _("%(share)s %% of %(n)s test images are read correctly") % total
+        ax.set_title(title, pad=24)
+        words = "; ".join(f"{name} {share:.1f} %" for name, share in ordered)
+        return plots.picture(fig, f"{title}. " + _("By %(group)s: %(words)s") % {"group": label, "words": words})

@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from edgelab.numbers import number
+
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
@@ -64,7 +66,7 @@ def logarithmic(axis: XAxis | YAxis, ticks: tuple[float, ...] = ()) -> None:
     Powers set as formulas take 300 ms to draw.
     """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:,.10g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: number(value, ".10g")))
     axis.set_minor_locator(NullLocator())
     if ticks:
         axis.set_major_locator(LogLocator(subs=ticks))

@@ -1,54 +1,42 @@
 """Predict before you measure: a number is committed first, and only then is the measurement shown."""
 
-from collections.abc import Callable
 from html import escape
 
 import ipywidgets as widgets
 
 from edgelab.course import progress
-from edgelab.explore import plots
 from edgelab.i18n import _
+from edgelab.numbers import number
 
 
 class Prediction(widgets.VBox):
-    """A slider and a button that locks it. `reveal` shows a measurement, and waits for the lock to do so.
+    """A slider and a button that locks it. `reveal` shows what was measured, and waits for the lock to do so.
 
     The lock is kept in the learner's progress: a prediction once made stays, also when the notebook is opened again.
     """
 
     def __init__(self, lab: str, name: str, slider: widgets.Widget, unit: str):
         self._lab, self._name, self._slider, self._unit = lab, name, slider, unit
-        self._waiting: list[Callable[[float], None]] = []
         self._button = widgets.Button(description=_("Lock it in"), icon="lock", button_style="primary")
         self._button.on_click(lambda _button: self.lock())
         self._status = widgets.HTML()
         super().__init__([widgets.HBox([slider, self._button], layout={"flex_flow": "row wrap"}), self._status])
         self.add_class("edgelab-prediction")
         self.value: float | None = None  # until it is locked
+        before = _made.get(name)
+        if before is not None and before._lab == lab:
+            before._slider.disabled = before._button.disabled = True  # the cell was run again: one lock is enough
+        _made[name] = self
         earlier = progress.predictions(lab).get(name)
         if earlier is not None:
             self._close(earlier)
+        else:
+            for measured in _waiting.get(name, []):
+                measured.wait()
 
     def lock(self) -> None:
         """Commit to the slider's value, or to the earlier one that is on record."""
         self._close(progress.record_prediction(self._lab, self._name, self._slider.value))
-
-    def reveal(self, measured: float, picture: plots.Picture | None = None) -> widgets.HTML:
-        """Return a widget that shows `measured` beside the prediction, and `picture` under it, once it is locked."""
-        shown = widgets.HTML()
-
-        def show(predicted: float) -> None:
-            html = picture._repr_html_() if picture is not None else ""
-            shown.value = self._comparison(predicted, measured) + html
-
-        if self.value is None:
-            text = _("Lock in your prediction above: the measurement then appears here.")
-            style = "border-left: 3px solid; padding-left: 0.6em; font-style: italic"
-            shown.value = f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>'
-            self._waiting.append(show)
-        else:
-            show(self.value)
-        return shown
 
     def _close(self, value: float) -> None:
         self.value = value
@@ -56,11 +44,12 @@ class Prediction(widgets.VBox):
         self._slider.disabled = self._button.disabled = True
         text = _("You predicted %(value)s. It stays on record.") % {"value": self._number(value)}
         self._status.value = f"<p>✓ {escape(text)}</p>"
-        for show in self._waiting:
-            show(value)
-        self._waiting.clear()
+        for measured in _waiting.pop(self._name, []):
+            measured.show(self)
 
-    def _comparison(self, predicted: float, measured: float) -> str:
+    def comparison(self, measured: float) -> str:
+        """Return what was predicted beside what was `measured`, as HTML."""
+        predicted = self.value or 0.0
         numbers = {"predicted": self._number(predicted), "measured": self._number(measured)}
         lines = [_("You predicted %(predicted)s. Measured here: %(measured)s.") % numbers]
         if predicted > 0 and measured > 0:
@@ -74,7 +63,57 @@ class Prediction(widgets.VBox):
         return f"<p><b>{escape(lines[0])}</b> {escape(' '.join(lines[1:]))}</p>"
 
     def _number(self, value: float) -> str:
-        return f"{value:.3g} {self._unit}".strip()
+        shown = number(value, ".0f") if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{shown} {self._unit}".strip()
+
+
+class _Measured:
+    """A measurement that is shown as soon as the prediction of its name is locked, whenever that is made."""
+
+    def __init__(self, name: str, value: float, shown: tuple):
+        self.name, self._value, self._shown = name, value, shown
+        self.widget = widgets.HTML()
+
+    def wait(self) -> None:
+        """Say what is missing."""
+        if self.name in _made:
+            text = _("Lock in your prediction above: the measurement then appears here.")
+        else:
+            text = _("It is measured. Run the cell of the prediction above, and lock it in: it then appears here.")
+        style = "border-left: 3px solid; padding-left: 0.6em; font-style: italic"
+        self.widget.value = f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>'
+
+    def show(self, prediction: Prediction) -> None:
+        parts = [prediction.comparison(self._value)]
+        for one in self._shown:
+            as_html = getattr(one, "_repr_html_", None)
+            parts.append(as_html() if as_html is not None else f"<p>{escape(str(one))}</p>")
+        self.widget.value = "".join(parts)
+
+
+_made: dict[str, Prediction] = {}  # by name, the latest
+_waiting: dict[str, list[_Measured]] = {}
+
+
+def reveal(name: str, measured: float, *shown: object) -> widgets.HTML:
+    """Return a widget that shows `measured` beside the prediction `name` once that is locked, then `shown`.
+
+    `shown` are pictures, or what reads as a sentence. It waits, too, for a prediction whose cell was not run.
+    """
+    result = _Measured(name, measured, shown)
+    prediction = _made.get(name)
+    if prediction is not None and prediction.value is not None:
+        result.show(prediction)
+    else:
+        _waiting.setdefault(name, []).append(result)
+        result.wait()
+    return result.widget
+
+
+def forget() -> None:
+    """Forget all predictions of this process; those on record stay there."""
+    _made.clear()
+    _waiting.clear()
 
 
 def predict(lab: str, name: str, question: str, *, unit: str = "", low: float = 1, high: float = 100) -> Prediction:
@@ -84,14 +123,14 @@ def predict(lab: str, name: str, question: str, *, unit: str = "", low: float = 
     """
     values = [_round(low * (high / low) ** (step / 60)) for step in range(61)]
     values = sorted(set(values))
-    options = [(f"{value:g} {unit}".strip(), value) for value in values]
+    options = [(f"{number(value, 'g')} {unit}".strip(), value) for value in values]
     start = values[len(values) // 2]
     slider = widgets.SelectionSlider(
         options=options,
         value=start,
         description=question,
         style={"description_width": "initial"},
-        layout={"width": "34em"},
+        layout={"width": "min(100%, 42em)"},
     )
     return Prediction(lab, name, slider, unit)
 

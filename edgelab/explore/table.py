@@ -2,14 +2,19 @@
 
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 
+import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 
 from edgelab import data
 from edgelab.course.folder import edit, read, state_dir
 from edgelab.deploy import Runner
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
+from edgelab.explore.explorer import Explorer, choice
 from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
 from edgelab.measure import Row, measure_model
@@ -28,12 +33,14 @@ def add(
     """Measure `model` on one core and keep it as row `name`; a row of that name and data set is replaced.
 
     `accuracy` is on the test images of `dataset`, in [0, 1]. With `file`, size and latency are those of that file in
-    its runtime, which computes in `precision`, "fp32" or "int8"; parameters and MACs are still counted on `model`.
+    its runtime, which computes in `precision`, "fp32" or "int8", and the energy is that of the bytes which the file's
+    weights take; parameters and MACs are still counted on `model`.
     """
     image = data.normalize(dataset.test.images[:1])
     deployed = None
     if file:
-        deployed = Deployed(Runner.open(file).once(image), Path(file).stat().st_size, precision)
+        run = Runner.open(file).once(image)
+        deployed = Deployed(run, Path(file).stat().st_size, precision, weight_bytes=constant_bytes(file))
     row = measure_model(model, image, deployed=deployed, accuracy=accuracy)
     with edit(_file()) as state:
         state[f"{dataset.name}/{name}"] = row.as_dict()
@@ -45,41 +52,105 @@ def rows(dataset: str) -> dict[str, Row]:
     return {key.removeprefix(prefix): Row(**fields) for key, fields in read(_file()).items() if key.startswith(prefix)}
 
 
-def show(dataset: data.Dataset) -> HtmlTable:
-    """Return the table of the course so far: the models measured on `dataset`."""
-    lines = [[escape(text) for text in (name, *cells(row))] for name, row in rows(dataset.name).items()]
-    return HtmlTable([escape(text) for text in headings()], lines)
+def constant_bytes(file: str | Path) -> int:
+    """Return the bytes of the weights, biases and scales in an ONNX file: what one inference fetches."""
+    constants = map(numpy_helper.to_array, onnx.load(file).graph.initializer)
+    return sum(array.nbytes for array in constants if array.dtype != np.int64)  # those are shapes
 
 
-def pareto(dataset: data.Dataset) -> plots.Picture:
-    """Return accuracy against size for every row, and the front of the models that no other one beats in both."""
-    found = rows(dataset.name).items()
-    points = {name: (row.size_bytes / 1024, 100 * row.accuracy) for name, row in found if row.accuracy is not None}
-    if not points:
+def show(dataset: data.Dataset, *, without: tuple[str, ...] = ()) -> HtmlTable:
+    """Return the table of the course so far: the models measured on `dataset`.
+
+    `without` leaves out columns that a lab has not explained yet: "peak", "energy".
+    """
+    hidden = {"peak": _("peak memory (KiB)"), "energy": _("energy, estimated (mJ)")}
+    kept = [place for place, head in enumerate(headings()) if head not in {hidden[name] for name in without}]
+    lines = [(shown_row(name), *cells(row)) for name, row in rows(dataset.name).items()]
+    return HtmlTable(
+        [escape(headings()[place]) for place in kept], [[escape(line[place]) for place in kept] for line in lines]
+    )
+
+
+def shown_row(name: str) -> str:
+    """Return what a learner reads for a row that the course itself has named, in their language."""
+    names = {
+        "baseline": _("baseline"),
+        "baseline in ONNX Runtime": _("baseline in ONNX Runtime"),
+        "int8 weights": _("int8 weights"),
+        "int8 PTQ": _("int8 PTQ"),
+        "MobileNet int8": _("MobileNet int8"),
+        "ResNet tiny": _("ResNet tiny"),
+        "4-bit QAT": _("4-bit QAT"),
+    }
+    return names.get(name, name)
+
+
+def pareto(dataset: data.Dataset, *, without: tuple[str, ...] = ()) -> Explorer:
+    """Return accuracy against a cost to be chosen, for every row: bytes, latency, energy or peak memory.
+
+    `without` leaves out costs that a lab has not explained yet: "peak", "energy".
+    """
+    costs = {
+        _("size on disk (KiB)"): "size",
+        _("latency (ms)"): "latency",
+        _("energy, estimated (mJ)"): "energy",
+        _("peak memory (KiB)"): "peak",
+    }
+    costs = {label: cost for label, cost in costs.items() if cost not in without}
+    return Explorer(lambda cost: pareto_plot(dataset, cost), {"cost": choice(_("against"), costs)})
+
+
+def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
+    """Return accuracy against `cost`, and the front of the models that no other one beats in both.
+
+    `cost` is "size", "latency", "energy" or "peak". Latencies of two runtimes are not compared: where ONNX Runtime's
+    are known, the others are left out.
+    """
+    found = {name: row for name, row in rows(dataset.name).items() if row.accuracy is not None}
+    if not found:
         raise EdgelabError(
             _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset.name}
         )
+    label, of = {
+        "size": (_("size on disk (KiB)"), lambda row: row.size_bytes / 1024),
+        "latency": (_("latency (ms)"), lambda row: row.p50_ms),
+        "energy": (_("energy, estimated (mJ)"), lambda row: 1000 * row.energy_j),
+        "peak": (_("peak memory (KiB)"), lambda row: row.peak_bytes / 1024),
+    }[cost]
+    kept = dict(enumerate(found.items()))
+    if cost == "latency":
+        runtimes = {row.runtime for row in found.values()}
+        shown = "ONNX Runtime" if "ONNX Runtime" in runtimes else min(runtimes)
+        kept = {number: (name, row) for number, (name, row) in kept.items() if row.runtime == shown}
+        label = _("latency in %(runtime)s, not in turns (ms)") % {"runtime": shown}
+    points = {shown_row(name): (of(row), 100 * (row.accuracy or 0.0)) for name, row in kept.values()}
     front = pareto_front(points)
-    with plots.figure() as fig:
+    with plots.figure(height=3.4) as fig:
         ax = fig.subplots()
         edge = sorted(points[name] for name in front)
         ax.step(*zip(*edge, strict=True), where="post", color=plots.GREEN, lw=1.5, label=_("Pareto front"))
-        for number, (name, (size, accuracy)) in enumerate(points.items()):
+        for number, (name, point) in zip(kept, points.items(), strict=True):
             ax.plot(
-                size,
-                accuracy,
+                *point,
                 ls="",
                 marker=plots.MARKERS[number % len(plots.MARKERS)],
                 ms=8,
-                color=plots.COLOURS[number % len(plots.COLOURS)],
+                mfc=plots.COLOURS[number % len(plots.COLOURS)] if name in front else "none",
+                mec=plots.COLOURS[number % len(plots.COLOURS)],
+                mew=1.5,
                 label=name,
             )
         plots.logarithmic(ax.xaxis, (1, 2, 5))
-        ax.set(xlabel=_("size on disk (KiB)"), ylabel=_("accuracy (%)"))
+        ax.set(xlabel=label, ylabel=_("accuracy (%)"))
         ax.margins(0.15)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        description = _("Accuracy against size of %(n)d models; on the Pareto front: %(front)s.")
-        return plots.picture(fig, description % {"n": len(points), "front": ", ".join(sorted(front))})
+        title = _("On the front: %(front)s") % {"front": ", ".join(sorted(front))}
+        beaten = ", ".join(sorted(set(points) - front))
+        if beaten:
+            title += "\n" + _("Beaten (hollow): %(names)s") % {"names": beaten}
+        ax.set_title("\n".join(line for part in title.split("\n") for line in wrap(part, 76)))
+        description = _("Accuracy against %(cost)s. %(fronts)s") % {"cost": label, "fronts": title.replace("\n", ". ")}
+        return plots.picture(fig, description)
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> set[str]:

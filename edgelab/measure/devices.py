@@ -22,8 +22,8 @@ class Device:
     """One device: what it stores, how fast it computes, and what it draws while it does.
 
     `clock_hz`, `cores` and `macs_per_cycle` (per core, by precision) make up the peak; `achieved` holds the MACs per
-    second of a published benchmark, by precision. `memory_bandwidth` is in bytes per second, `power_w` in watts
-    while computing. `sources` has an entry for each of these fields.
+    second of a published benchmark, by precision. `memory_bandwidth`, in bytes per second, is that of the memory
+    in which the weights lie; `power_w` is in watts while computing. `sources` has an entry for each of these fields.
     """
 
     name: str
@@ -49,7 +49,7 @@ def predict_latency(
 ) -> float:
     """Return the least latency in ms that `device` could need: the larger of computing and fetching (roofline).
 
-    `bytes_moved` is what crosses to memory: usually the weights and the activations, once. The peak is a bound that
+    `bytes_moved` is what comes from the memory of the weights: usually each of them, once. The peak is a bound that
     real kernels miss by 2 to 10 times; with `achieved`, the speed a published benchmark reached is used where the
     device has one for this precision. Williams, Waterman, Patterson: 'Roofline', CACM 52(4), 2009,
     https://doi.org/10.1145/1498765.1498785.
@@ -167,7 +167,7 @@ DEVICES: tuple[Device, ...] = (
         macs_per_cycle={"fp32": 1, "int8": 16},
         flash_bytes=8 * MIB,
         ram_bytes=512 * KIB,
-        memory_bandwidth=3.84e9,
+        memory_bandwidth=40e6,
         power_w=0.0917 * 3.3,
         achieved={"int8": 409_600 / 461_398 * 240e6},
         sources={
@@ -181,8 +181,8 @@ DEVICES: tuple[Device, ...] = (
             "flash_bytes": "8 MiB of external quad SPI flash, "
             "https://docs.espressif.com/projects/esp-dev-kits/en/latest/esp32s3/esp32-s3-devkitc-1/",
             "ram_bytes": "on-chip SRAM: " + _ESP32,
-            "memory_bandwidth": "theoretical peak of the on-chip SRAM for one core: 240 MHz x 128 bits; weights in the "
-            "external flash come through a cache at 80 MHz x 4 bits = 40 MB/s; " + _ESP32,
+            "memory_bandwidth": "theoretical peak of the external flash, where the weights lie: 80 MHz x 4 bits, "
+            "through a cache (the on-chip SRAM gives one core 240 MHz x 128 bits); " + _ESP32,
             "power_w": "the chip alone, both cores running 128-bit loads at 240 MHz, radio and peripherals off: "
             "91.7 mA x 3.3 V; " + _ESP32,
             "achieved": "one core; ESP-NN README, int8 1x1 convolution, 10 x 10 x 64 to 64 channels: 409,600 MACs in "

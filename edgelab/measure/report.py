@@ -11,6 +11,7 @@ from edgelab.measure.counts import count_macs, count_params, model_bytes, saved_
 from edgelab.measure.energy import estimate_energy
 from edgelab.measure.latency import measure_latency
 from edgelab.measure.memory import peak_activation_bytes
+from edgelab.numbers import number
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Row:
     """A model measured on this computer: bytes, MACs of one inference, ms, joules (an estimate), accuracy in [0, 1].
 
-    `size_bytes` is the model on disk; `accuracy` is None where it was not asked for.
+    `size_bytes` is the model on disk; `accuracy` is None where it was not asked for. Latency was measured in `runtime`
+    with so many `threads`, not in turns with those of another row: `compare_latency` compares two models.
     """
 
     params: int
@@ -34,19 +36,25 @@ class Row:
     peak_bytes: int
     energy_j: float
     accuracy: float | None = None
+    runtime: str = "PyTorch"
 
-    def as_dict(self) -> dict[str, float | int | None]:
+    def as_dict(self) -> dict[str, float | int | str | None]:
         """Return the row as plain numbers, for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A model written for another runtime: `run` does one inference; its file's bytes; "fp32" or "int8" arithmetic."""
+    """A model written for another runtime: `run` does one inference; its file's bytes; "fp32" or "int8" arithmetic.
+
+    `weight_bytes` is what one inference fetches, where that is known.
+    """
 
     run: Callable[[], object]
     size_bytes: int
     precision: str = "fp32"
+    weight_bytes: int | None = None
+    runtime: str = "ONNX Runtime"
 
 
 def measure_model(
@@ -61,7 +69,7 @@ def measure_model(
 
     Size and latency are those of `deployed`, where the model was written for another runtime, else of the model itself
     in evaluation mode. The peak is that of a runtime which does batch normalisation and activations in place; the
-    energy is the estimate with every weight fetched from DRAM once.
+    energy is the estimate with every weight fetched from DRAM once, in the bytes that it takes there.
 
     Raises `EdgelabError` when `example` does not fit the model.
     """
@@ -72,6 +80,7 @@ def measure_model(
         latency = measure_latency(deployed.run if deployed else _inference(model, example), threads=threads)
     precision = deployed.precision if deployed else "fp32"
     shrink = 4 if precision == "int8" else 1
+    fetched = deployed.weight_bytes if deployed and deployed.weight_bytes is not None else model_bytes(model) // shrink
     return Row(
         params=count_params(model),
         size_bytes=deployed.size_bytes if deployed else saved_bytes(model),
@@ -80,8 +89,9 @@ def measure_model(
         p95_ms=latency.p95_ms,
         threads=threads,
         peak_bytes=peak_activation_bytes(model, example, fused=True) // shrink,
-        energy_j=estimate_energy(macs, model_bytes(model) // shrink, precision=precision),
+        energy_j=estimate_energy(macs, fetched, precision=precision),
         accuracy=accuracy,
+        runtime=deployed.runtime if deployed else "PyTorch",
     )
 
 
@@ -113,6 +123,7 @@ def headings() -> list[str]:
         _("size (KiB)"),
         _("MACs (M)"),
         _("latency p50 (p95) (ms)"),
+        _("runtime, threads"),
         _("peak memory (KiB)"),
         _("energy, estimated (mJ)"),
         _("accuracy (%)"),
@@ -122,11 +133,12 @@ def headings() -> list[str]:
 def cells(row: Row) -> list[str]:
     """Return the row's figures as text, in the units of `headings`."""
     return [
-        f"{row.params:,}",
-        f"{row.size_bytes / 1024:,.0f}",
-        f"{row.macs / 1e6:,.1f}",
-        f"{row.p50_ms:.2f} ({row.p95_ms:.2f})",
-        f"{row.peak_bytes / 1024:,.0f}",
+        number(row.params),
+        number(row.size_bytes / 1024, ".0f"),
+        number(row.macs / 1e6, ".1f"),
+        f"{number(row.p50_ms, '.2f')} ({number(row.p95_ms, '.2f')})",
+        f"{row.runtime}, {row.threads}",
+        number(row.peak_bytes / 1024, ".0f"),
         f"{1000 * row.energy_j:.3f}",
         "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
     ]

@@ -3,31 +3,37 @@
 # %% [markdown]
 # # What does rounding cost?
 #
-# A weight of the baseline is a float of 32 bits: one of some four billion numbers. In lab 01 you saw what 8 bits would save in
-# memory and in energy. But 8 bits can tell apart 256 numbers, and no more. Every weight, and every activation, must then
-# be **rounded** to one of 256.
-#
-# In this lab you will answer three questions.
+# A weight of the baseline is a float of 32 bits: one of some four billion numbers. 8 bits can tell apart 256 numbers, and no
+# more. Every weight, and every activation, must then be **rounded** to one of 256.
 #
 # 1. Which 256 numbers? Where do *scale* and *zero point* come from?
 # 2. What does the rounding cost, and what is one more bit worth?
 # 3. Can a layer of the network compute with integers alone, from its input to its output?
 #
-# It takes about 50 minutes.
+# It takes about 65 minutes. You need the words *activation* and *weight* of [lab 01](01_edge_budget.ipynb).
 
 # %% imports
 import torch
 
 from edgelab import data, models, train
 from edgelab.deploy import Runner, operators, to_onnx
-from edgelab.explore import progress_board, table
+from edgelab.explore import lab_map, number, progress_board, reveal, table
 from edgelab.labs.lab_02_quantization import check, explorers, rounding
 from edgelab.measure import compare_latency
-from edgelab.quantization import QuantizationConfig, calibrate, convert, fold_batchnorm, prepare, sqnr
+from edgelab.quantization import (
+    QuantizationConfig,
+    calibrate,
+    convert,
+    fold_batchnorm,
+    prepare,
+)
 
 dataset = data.load()
 baseline = models.load_pretrained("resnet", dataset.name)
 images = data.normalize(dataset.train.images[:256])
+
+# %% map
+lab_map("02_quantization")
 
 # %% [markdown]
 # ## A ruler with few marks
@@ -45,8 +51,9 @@ images = data.normalize(dataset.train.images[:256])
 # - The marks should **reach** from the smallest value to the largest, and be no further apart than that needs.
 # - Zero should lie **exactly** on a mark. A network is full of zeros: a ReLU makes them, and so does the padding at the
 #   border of a picture. An error in every zero would be an error with a direction, and would add up.
-#
-# ### Exercise 1: choose the scale and the zero point (3 points)
+
+# %% [markdown]
+# ### Exercise 1: choose the scale and the zero point (2 points)
 #
 # First extend the range, so that it contains 0:
 #
@@ -75,7 +82,7 @@ def choose_qparams(min_val, max_val, bits):
     # END SOLUTION
 
 
-# %% choose-qparams-check tags=["check"] points=3
+# %% choose-qparams-check tags=["check"] points=2
 check.choose_qparams(choose_qparams)
 
 # %% choose-qparams-hidden tags=["hidden"]
@@ -83,30 +90,38 @@ from edgelab.course import hidden
 from edgelab.course.comparison import is_whole
 
 rng = hidden.rng(SEED, "choose-qparams")
-lows = [*(rng.uniform(-9, 9) for _ in range(20)), *(rng.uniform(-60, -30) for _ in range(5))]  # some all below 0
+lows = [
+    *(rng.uniform(-9, 9) for _ in range(20)),
+    *(rng.uniform(-60, -30) for _ in range(5)),
+]  # some all below 0
 ranges = [(low, rng.uniform(0.1, 20), rng.randrange(2, 9)) for low in lows]
 found = [choose_qparams(low, low + width, bits) for low, width, bits in ranges]
 hidden.show(found, [is_whole(zero_point) for _scale, zero_point in found])
 step = 2.0 ** rng.randrange(-4, 4)  # the zero point of each of these ranges is a tie
-hidden.show([choose_qparams(-(code + 0.5) * step, (14.5 - code) * step, 4) for code in range(15)])
+hidden.show(
+    [
+        choose_qparams(-(code + 0.5) * step, (14.5 - code) * step, 4)
+        for code in range(15)
+    ]
+)
 hidden.show(choose_qparams(0.0, 0.0, rng.randrange(2, 9)))
 
 # %% [markdown]
 # It cannot: zero lies inside the extended range, so its code lies between the first and the last.
 #
-# Look at the ruler for two real tensors of the baseline. `seen` holds what the network computes from 256 training images:
-# after its first ReLU (`stem`), in front of its last layer (`flatten`), and at its output (`classifier`).
+# Look at the ruler for two real tensors. `seen` holds what the network computes from 256 training images, among others in front
+# of its last layer (`flatten`) and at its output (`classifier`).
 
 # %% real-ranges
 seen = rounding.activations(baseline, images)
 for place in ("flatten", "classifier"):
     low, high = (float(value) for value in seen[place].aminmax())
     scale, zero_point = choose_qparams(low, high, 8)
-    print(f"{place:10} from {low:7.3f} to {high:7.3f}: scale {scale:.5f}, zero point {zero_point}")
+    print(f"{place:10} {low:7.3f} … {high:.3f}:  s = {scale:.5f}  z = {zero_point}")
 
 # %% [markdown]
 # What comes from a ReLU is never negative, so its zero point is 0 and all the codes are spent on one side. The output of the last
-# layer has no ReLU: its zero lies somewhere in the middle.
+# layer has no ReLU: its zero lies somewhere in between.
 #
 # ## There and back
 #
@@ -117,8 +132,8 @@ for place in ("flatten", "classifier"):
 #
 # $$q = \text{clip}\big(\text{round}(x / s) + z,\; 0,\; 2^b - 1\big)$$
 #
-# `torch.round` takes ties to the even neighbour. That is what the standard asks for (ONNX, *QuantizeLinear*), and over many
-# ties it rounds neither up nor down. torch has no type of 4 bits, so return every code in 8: `.to(torch.uint8)`.
+# `torch.round` takes ties to the even neighbour, as the standard asks (ONNX, *QuantizeLinear*). torch has no type of 4 bits, so
+# return every code in 8: `.to(torch.uint8)`.
 
 
 # %% quantize tags=["exercise"]
@@ -141,8 +156,12 @@ from edgelab.course import hidden
 rng = hidden.rng(SEED, "quantize")
 for _ in range(6):
     bits, step = rng.randrange(2, 9), 2.0 ** rng.randrange(-6, 3)
-    halves = [[rng.randrange(-(2**bits), 2**bits) for _ in range(20)] for _ in range(4)]  # many ties, some saturate
-    zero_point = 2 * rng.randrange(2 ** (bits - 1)) + 1  # odd: adding it before the rounding moves the ties
+    halves = [
+        [rng.randrange(-(2**bits), 2**bits) for _ in range(20)] for _ in range(4)
+    ]  # many ties, some saturate
+    zero_point = (
+        2 * rng.randrange(2 ** (bits - 1)) + 1
+    )  # odd: adding it before the rounding moves the ties
     codes = quantize(torch.tensor(halves) / 2 * step, step, zero_point, bits)
     hidden.show([codes, str(codes.dtype)])
 
@@ -171,7 +190,9 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "dequantize")
 for _ in range(5):
-    codes = torch.tensor([[rng.randrange(256) for _ in range(20)] for _ in range(3)], dtype=torch.uint8)
+    codes = torch.tensor(
+        [[rng.randrange(256) for _ in range(20)] for _ in range(3)], dtype=torch.uint8
+    )
     hidden.show(dequantize(codes, rng.uniform(0.001, 2), rng.randrange(256)))
 
 # %% [markdown]
@@ -182,10 +203,10 @@ for _ in range(5):
 values = torch.tensor([-1.0, -0.3, 0.0, 0.375, 1.0, 9.0])
 scale, zero_point = choose_qparams(-1.0, 2.75, bits=4)
 codes = quantize(values, scale, zero_point, bits=4)
-print("codes:", codes.tolist())
-print("back: ", [f"{value:.2f}" for value in dequantize(codes, scale, zero_point).tolist()])
-# > codes: [0, 3, 4, 6, 8, 15]
-# > back:  ['-1.00', '-0.25', '0.00', '0.50', '1.00', '2.75']
+print(codes.tolist())
+print([f"{value:.2f}" for value in dequantize(codes, scale, zero_point).tolist()])
+# > [0, 3, 4, 6, 8, 15]
+# > ['-1.00', '-0.25', '0.00', '0.50', '1.00', '2.75']
 
 # %% [markdown]
 # The 9 has saturated: it lies beyond the last mark. The 0.375 lay half-way between two marks, and went to the even one. And 0
@@ -200,22 +221,23 @@ codes = quantize(x, scale, zero_point, 8)
 back = dequantize(codes, scale, zero_point)
 for before, code, after in zip(x[0, :4], codes[0, :4], back[0, :4], strict=True):
     print(f"{before:.5f} -> {code:3d} -> {after:.5f}")
-print(f"largest error: {(x - back).abs().max() / scale:.3f} steps")
+print(f"{(x - back).abs().max() / scale:.3f} s")
 
 # %% [markdown]
-# Half a step, as long as nothing saturates. The *step* is what rounding costs, and the range decides how long a step is.
-#
+# Half a step $s$, as long as nothing saturates. The *step* is what rounding costs, and the range decides how long a step is.
+
+# %% [markdown]
 # ## Clip the range, or keep it?
 #
-# A long range has long steps. A short range has short ones, but what lies outside saturates. The explorer shows a tensor of the
-# baseline (its values in per cent, on an axis that also shows the rare ones) over the marks that it is rounded to. Below is the
-# error at every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
+# A long range has long steps. A short range has short ones, but what lies outside saturates. The explorer shows a tensor (the
+# share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error at
+# every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
 #
-# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better; we come to it in a minute.
+# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better.
 #
-# - Take the *weights* at 3 bits. Which part of the range gives the best SQNR? And at 8 bits?
-# - Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
-# - Take the *pixels* at 8 bits. Why is there no error at all?
+# 1. Take the *weights* at 3 bits. Which part of the range gives the best SQNR? And at 8 bits?
+# 2. Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
+# 3. Take the *pixels* at 8 bits. Why is there no error at all?
 
 # %% number-line
 folded = fold_batchnorm(baseline)
@@ -223,13 +245,18 @@ tensors = rounding.example_tensors(folded, seen, images)
 explorers.number_line_explorer(tensors)
 
 # %% [markdown]
-# With few bits it pays to cut the rare large values off; with 8 bits it only costs. Lab 03 makes a method of that. The
-# pixels came as 256 different numbers in the first place, and `normalize` divides them by 128, so that each of them has a
-# code of its own.
+# <details><summary>Answers</summary>
 #
-# (`fold_batchnorm` has merged each batch normalisation with the convolution before it, as every runtime does. Those are the
-# weights that get rounded; how it works is an exercise of lab 03.)
+# 1. With few bits it pays to clip the large, infrequent values; with 8 bits that only loses quality. Lab 03 makes a method of it.
+# 2. Half of the marks stand for negative numbers, which never come after a ReLU.
+# 3. The pixels came as 256 different numbers in the first place. `normalize` divides them by 128, so each has a code of its own.
 #
+# </details>
+#
+# (`fold_batchnorm` has merged each batch normalisation with the convolution before it, as every runtime does. How, is an
+# exercise of lab 03.)
+
+# %% [markdown]
 # ## What is a bit worth?
 #
 # The **signal-to-quantization-noise ratio** compares the power of a tensor with the power of the error that rounding has made:
@@ -241,8 +268,7 @@ explorers.number_line_explorer(tensors)
 # **How many decibels does one more bit add?**
 
 # %% predict-bit
-bit_guess = rounding.predict_bit()
-bit_guess
+rounding.predict_bit()
 
 # %% [markdown]
 # The next cell rounds the weights of every layer to 2, 3, ... 8 bits, and measures the SQNR. The number it reveals is the mean
@@ -250,16 +276,19 @@ bit_guess
 
 # %% measure-bit
 curves = rounding.sqnr_by_bits(folded)
-bit_guess.reveal(rounding.gain_per_bit(curves["per-tensor"]))
+reveal("bit", rounding.gain_per_bit(curves["per-tensor"]))
 
 # %% [markdown]
 # One bit more means twice as many marks, and steps half as long. The error is half as large, and its power a quarter:
 #
 # $$10 \log_{10} 4 = 6.02 \;\text{dB}$$
 #
-# This is as old as digital telephony (Bennett, 1948). Here it is a little more than 6.02. The grid of weights runs from
-# $-(2^{b-1} - 1)$ to $2^{b-1} - 1$ and so has one code less than it could have. That code is missed more where there are few:
-# from 4 bits to 8 the steps get shorter by $127/7$, and $20 \log_{10}(127/7)/4$ is 6.29 dB for each bit.
+# <details><summary>Why a little more here?</summary>
+#
+# From 4 bits to 8 the steps get shorter by $127/7$, because the lowest code is left out. That makes 6.29 dB for each bit. The 6.02
+# are as old as digital telephony (Bennett, 1948).
+#
+# </details>
 #
 # Look at all the layers. Then change *scales* from one per tensor to one per channel.
 
@@ -267,12 +296,9 @@ bit_guess.reveal(rounding.gain_per_bit(curves["per-tensor"]))
 explorers.sqnr_explorer(curves)
 
 # %% [markdown]
-# At 2 bits the codes are -1, 0 and 1, and nearly all weights round to 0: the error is about as strong as the signal, 0 dB. From
-# there it goes up, bit by bit.
-#
-# The lines are almost parallel, but they do not lie on top of each other. All layers gain about 6 dB with a bit, but some start
-# out poorer. **Why would one layer be harder to round than another?** The left picture below shows the weights of each output
-# channel, and the range that the codes must reach; the right one shows how often each code is used.
+# All layers gain about 6 dB with a bit, but some start out poorer. **Why would one layer be harder to round than another?** On the
+# left below are the weights of each output channel, and the range that the codes must reach. On the right is how often each code
+# is used.
 #
 # - Look at the `stem`, the first layer, with one scale per tensor. Which channels suffer?
 # - Give each channel its own scale. What happens to the codes, and to the SQNR?
@@ -284,7 +310,8 @@ explorers.weights_explorer(folded)
 # With one scale for all, the channel with the largest weights sets the step for everybody. A channel of small weights has to
 # make do with a few codes around 0. One scale for each output channel costs a few bytes, and repairs that: it is called
 # **per-channel** quantization.
-#
+
+# %% [markdown]
 # ## One weight too many
 #
 # How sensitive is *per-tensor*? Take a layer of the baseline, and make **one** of its weights 20 times as large as the
@@ -294,82 +321,140 @@ explorers.weights_explorer(folded)
 # its own, and would flatter the ratio.
 
 # %% predict-outlier
-outlier_guess = rounding.predict_outlier()
-outlier_guess
+rounding.predict_outlier()
 
 # %% measure-outlier
-weight = rounding.weights(folded)["stages.1.body.1.0"]
-loss = {}
-for name, per_channel in (("one scale per tensor", False), ("one scale per channel", True)):
-    spec = rounding.weight_spec(8, per_channel)
-    without, with_it = (rounding.sqnr_of_others(weight, factor, spec) for factor in (1, 20))
-    loss[name] = without - with_it
-outlier_guess.reveal(loss["one scale per tensor"])
+per_tensor, per_channel = (
+    rounding.outlier_loss(folded, each) for each in (False, True)
+)
+reveal("outlier", per_tensor)
 
 # %% [markdown]
 # The step has become 20 times as long, and $20 \log_{10} 20 = 26$ dB. A single weight among thousands costs as much as
-# **four bits** and a bit more: its layer is left with about what 4 bits would give.
+# **four bits** and a bit more.
 #
-# And per channel? The mean over the whole layer is dragged down there too. But look at *who* has lost.
+# And with one scale per channel? The mean over the layer falls there, too. But look at *who* has lost.
 
 # %% outlier-explorer
-for name, decibels in loss.items():
-    print(f"{name:21} loses {decibels:.1f} dB")
+print(f"{per_tensor:.1f} dB → {per_channel:.1f} dB")
 explorers.outlier_explorer(folded)
 
 # %% [markdown]
-# Per channel, the damage stays in channel 0. All other channels are as good as before, to the last bit. The average over the
-# layer does not say so: one bad channel makes up most of its error. *An average hides whom it fails*, once again.
+# Per channel, the damage stays in channel 0; all others are as good as before. The average hides that.
+
+# %% [markdown]
+# ### Exercise 4: who is to blame? (2 points)
 #
-# Outliers are not made up. Large language models have dimensions whose activations are up to 20 times as large as in all others
-# (Dettmers et al., 2022), and depthwise convolutions have channels of very different range (Nagel et al., 2019). You will
-# meet the latter in lab 03.
+# Here is the question the other way round. A layer does badly with one scale for the whole tensor. **Which output channel is to
+# blame, and how many bits does it take from all others?**
 #
+# The channel with the largest absolute weight sets the step. Without it, the second largest would. Each doubling of the step
+# costs the others one bit. Return the number of the channel, and the bits.
+
+
+# %% to-blame tags=["exercise"]
+def to_blame(weight):
+    """Return (channel, bits) for `weight` (O, ...), O > 1: who sets the step, at what cost."""
+    # BEGIN SOLUTION
+    ranges = weight.abs().flatten(1).amax(1)
+    largest, second = ranges.sort(descending=True).values[:2]
+    return int(ranges.argmax()), float(torch.log2(largest / second))
+    # END SOLUTION
+
+
+# %% to-blame-check tags=["check"] points=2
+check.to_blame(to_blame)
+
+# %% to-blame-hidden tags=["hidden"]
+import torch
+
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "to-blame")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for channels in (2, 5, 9, 16, 24):
+    size = torch.randn(channels, 1, 1, 1, generator=generator).exp()
+    weight = size * torch.randn(channels, 4, 3, 3, generator=generator)
+    hidden.show(to_blame(weight), tolerance=1e-4)
+
+# %% [markdown]
+# Who is to blame in the baseline, and who in a real MobileNet, which was trained on Fashion-MNIST? For each, the cell names the
+# layer that suffers most, the channel, and the bits.
+
+# %% blame
+mobilenet = models.load_pretrained("mobilenet_v2_050", "fashion-mnist")
+for name, model in {"ResNet": baseline, "MobileNetV2 0.5": mobilenet}.items():
+    layers = rounding.weights(fold_batchnorm(model))
+    worst = max(layers, key=lambda layer: to_blame(layers[layer])[1])
+    channel, bits = to_blame(layers[worst])
+    print(f"{name:16} {worst:20} {channel:3} {bits:.2f}")
+# > ResNet           stages.0.body.1.0      7 0.27
+# > MobileNetV2 0.5  features.1.body.0.0   12 4.52
+
+# %% [markdown]
+# In the baseline no channel takes a third of a bit. In the MobileNet, channel 12 of one layer takes four and a half bits from its
+# neighbours. So outliers are real, and lab 03 shows what this one does.
+
+# %% [markdown]
 # ## Is the zero point worth its trouble?
 #
-# A **symmetric** grid has no zero point: 0 has the code 0, and the codes run from $-(2^{b-1})$ to $2^{b-1}-1$. Often the lowest
-# code is dropped as well, so that with each $q$ there is a $-q$: the **narrow** range. What does each of them waste?
+# A **symmetric** grid has no zero point: 0 has the code 0, and the codes run from $-(2^{b-1})$ to $2^{b-1}-1$. In the **narrow**
+# range the lowest code is dropped, so that with each $q$ there is a $-q$. What does each of them waste?
 
 # %% schemes
 rounding.scheme_table(tensors, bits=8)
 
 # %% [markdown]
-# - **Weights** lie evenly around 0. Symmetric costs them next to nothing.
-# - **After a ReLU** half of the codes stand for negative numbers that never come. Half of the codes is one bit: about 6 dB.
-# - The **pixels** need all of the 256 codes, and have no error then. The narrow range takes one code away, and hardly
-#   a pixel is exact any more.
+# Weights lie evenly around 0: symmetric costs them next to nothing. After a ReLU it wastes half of the codes, one bit.
 #
-# So why have symmetric grids at all? Write out the product of two affine numbers, summed up over a layer:
+# In an integer layer, a zero point of the weights would cost time for every picture. That is why LiteRT, Google's runtime for
+# phones and microcontrollers, asks for **symmetric weights** and allows **affine activations**.
+#
+# <details><summary>Why it costs time</summary>
+#
+# Write out the product of two affine numbers, summed up over a layer:
 #
 # $$\sum (q_x - z_x)(q_w - z_w) = \sum q_x q_w - z_w \sum q_x - z_x \sum q_w + n\, z_x z_w$$
 #
 # The second sum depends on the input, and would have to be computed each time. With $z_w = 0$ it is gone. The third one holds
-# only weights: it is known beforehand. That is why LiteRT, for one, asks for **symmetric weights**
-# and allows **affine activations**. So do we from here on.
+# only weights: it is known beforehand.
 #
+# </details>
+
+# %% [markdown]
 # ## A layer that knows only integers
 #
-# So far we have rounded, and then computed in floats. On a device the arithmetic itself should be done in integers: that is
-# what saves energy. Take a linear layer, $y = W x + b$, and write its numbers as codes:
+# So far we have rounded, and then computed in floats. On a device the arithmetic itself should be done in integers. Take a linear
+# layer, $y = W x + b$, and write its numbers as codes:
 #
 # $$x = s_x (q_x - z_x) \qquad W = s_w\, q_w \qquad b = s_x s_w\, q_b$$
 #
-# The bias gets the scale $s_x s_w$, the one that the products have. Then everything on the right is a sum of integers, the
-# **accumulator**, times one real number:
+# The bias gets the scale of the products, $s_x s_w$. Then everything on the right is a sum of integers, the **accumulator**, times
+# one real number:
 #
 # $$y = s_x s_w \Big( \underbrace{\sum (q_x - z_x)\, q_w + q_b}_{\text{accumulator}} \Big)$$
-#
-# Each product needs up to 16 bits, and 256 of them are added up. In the worst case that is $256 \cdot 255 \cdot 127$, more than
-# eight million: far too much for 16 bits, and no trouble for 32. So the accumulator is an **int32**.
-#
+
+# %% [markdown]
+# How wide must the accumulator be? In the worst case 256 products add up to $256 \cdot 255 \cdot 127$, more than eight million:
+# far too much for 16 bits, and no trouble for 32. So it is an **int32**.
+
+# %% [markdown]
 # The next layer wants codes of 8 bits again, so divide by the scale of the output and round. That is called to **requantize**:
 #
 # $$q_y = \text{clip}\big(\text{round}(M \cdot \text{accumulator}) + z_y,\; 0,\; 255\big) \qquad M = \frac{s_x s_w}{s_y}$$
 #
-# $M$ is known before the model runs. It is the only real number that is left, and even that can be an integer multiplication
-# and a shift (Jacob et al., 2018, section 2.2).
+# $M$ is known before the model runs. It is the only real number that is left. (Even that can be an integer and a shift: Jacob et al., 2018.)
+
+# %% [markdown]
+# This is the way of the integers through the layer:
 #
-# ### Exercise 4: an integer linear layer (4 points)
+# ```
+# q_x, uint8 ──►  − z_x  ──┐
+#                          ├──►  ×  ──►  Σ  ──►  + q_b  ──►  × M  ──►  round  ──►  + z_y  ──►  clip  ──►  q_y, uint8
+# q_w, int8  ──────────────┘         └── int32 ──────────┘
+# ```
+#
+# ### Exercise 5: an integer linear layer (3 points)
 #
 # Write it. Convert the codes to `int` (32 bits) before you subtract or multiply: in 8 bits they would overflow.
 
@@ -387,7 +472,7 @@ def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
     # END SOLUTION
 
 
-# %% integer-linear-check tags=["check"] points=4
+# %% integer-linear-check tags=["check"] points=3
 check.integer_linear(integer_linear)
 
 # %% integer-linear-hidden tags=["hidden"]
@@ -397,24 +482,34 @@ from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "integer-linear")
 for _ in range(6):
-    q_x = torch.tensor([[rng.randrange(256) for _ in range(16)] for _ in range(5)], dtype=torch.uint8)
-    q_weight = torch.tensor([[rng.randrange(-127, 128) for _ in range(16)] for _ in range(6)], dtype=torch.int8)
-    q_bias = torch.tensor([rng.randrange(-40_000, 40_000) for _ in range(6)], dtype=torch.int32)
-    multiplier = 1 / (2 * rng.randrange(150, 700) + 1)  # one over an odd number: no product is near a tie
-    codes = integer_linear(q_x, rng.randrange(1, 256), q_weight, q_bias, multiplier, rng.randrange(30, 220))
+    q_x = torch.tensor(
+        [[rng.randrange(256) for _ in range(16)] for _ in range(5)], dtype=torch.uint8
+    )
+    q_weight = torch.tensor(
+        [[rng.randrange(-127, 128) for _ in range(16)] for _ in range(6)],
+        dtype=torch.int8,
+    )
+    q_bias = torch.tensor(
+        [rng.randrange(-40_000, 40_000) for _ in range(6)], dtype=torch.int32
+    )
+    multiplier = 1 / (
+        2 * rng.randrange(150, 700) + 1
+    )  # one over an odd number: no product is near a tie
+    codes = integer_linear(
+        q_x, rng.randrange(1, 256), q_weight, q_bias, multiplier, rng.randrange(30, 220)
+    )
     hidden.show([codes, str(codes.dtype)])
 
 # %% [markdown]
-# Now the real thing: the classifier of the baseline, with the activations that really reach it. Its weights are symmetric and
-# narrow, with one scale.
-#
-# ONNX Runtime has an integer kernel for this layer, *QGemm*. It was written by other people, with vector instructions, for
-# speed. **Will it give the same codes as your few lines?**
+# Now the real thing: the classifier of the baseline. ONNX Runtime has an integer kernel for it, *QGemm*, written by other people,
+# with vector instructions, for speed. **Will it give the same codes as your few lines?**
 
 # %% against-onnxruntime
 weight, bias = baseline.classifier.weight.detach(), baseline.classifier.bias.detach()
 s_x, z_x = choose_qparams(float(x.min()), float(x.max()), 8)
-s_y, z_y = choose_qparams(float(seen["classifier"].min()), float(seen["classifier"].max()), 8)
+s_y, z_y = choose_qparams(
+    float(seen["classifier"].min()), float(seen["classifier"].max()), 8
+)
 s_w = float(weight.abs().max()) / 127
 
 q_x = quantize(x, s_x, z_x, 8)
@@ -423,28 +518,25 @@ q_bias = torch.round(bias / (s_x * s_w)).to(torch.int32)
 
 mine = integer_linear(q_x, z_x, q_weight, q_bias, s_x * s_w / s_y, z_y)
 theirs = rounding.onnxruntime_linear(q_x, s_x, z_x, q_weight, s_w, q_bias, s_y, z_y)
-difference = (mine.int() - theirs.int()).abs()
-print(f"{mine.numel():,} codes: {(difference == 0).sum():,} are equal; the largest difference is {difference.max()}")
-
 logits = dequantize(mine, s_y, z_y)
-same = (logits.argmax(1) == seen["classifier"].argmax(1)).float().mean()
-print(
-    f"against the float layer: SQNR {sqnr(seen['classifier'], logits):.1f} dB, {same:.1%} of the answers are the same"
-)
+rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 
 # %% [markdown]
-# Your three lines compute what an integer kernel computes. Where a code differs by 1, $M \cdot \text{accumulator}$ lay so close
-# to a tie that the last bit of a float decided.
+# Your three lines compute what an integer kernel computes.
 #
-# (Is your largest difference more than 1? Then this processor has no instruction that sums products of 8 bits in 32, such
-# as VNNI. There, ONNX Runtime's kernel adds pairs of products in 16 bits, and they may saturate on the way; its
-# documentation advises weights of 7 bits for such machines.)
+# <details><summary>Is a code different here?</summary>
+#
+# By 1: $M \cdot \text{accumulator}$ lay so close to a tie that the last bit of a float decided. By more: this processor has no
+# instruction that sums products of 8 bits in 32, such as VNNI. There, ONNX Runtime's kernel adds pairs of products in 16 bits,
+# and they may saturate on the way; its documentation advises weights of 7 bits for such machines.
+#
+# </details>
 #
 # ## Weights only: a smaller file, and what else?
 #
-# Here is the simplest way to use what you know. Round the **weights** of the whole baseline to 8 bits, with one scale per
-# channel, and leave the activations in floats. edgelab does that in three steps, `prepare`, `calibrate` and `convert`, and
-# writes the result as an ONNX file with int8 weights in it.
+# Round the **weights** of the whole baseline to 8 bits, with one scale per channel, and leave the activations in floats. edgelab
+# does that in three steps: `prepare` marks what is to be rounded, `calibrate` fixes every scale, `convert` rounds. `to_onnx`
+# writes the result as a file with int8 weights in it.
 #
 # Before you run the cells: how much smaller will the file be? How much faster will it run? And what will it cost in accuracy?
 
@@ -457,7 +549,7 @@ files = {
     "int8 weights": to_onnx(int8_weights, example, "models/int8-weights.onnx"),
 }
 for name, file in files.items():
-    print(f"{name:12} {file.stat().st_size / 1024:7,.0f} KiB")
+    print(f"{name:12} {number(file.stat().st_size / 1024, '.0f')} KiB")
 
 # %% compare-latency
 runs = {name: Runner.open(file).once(example) for name, file in files.items()}
@@ -466,16 +558,14 @@ for name, file in files.items():
     print(f"{name:12} {dict(operators(file).most_common(4))}")
 
 # %% [markdown]
-# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that the runtime really
-# executes tell why.
-# Both files run the same *float* convolutions. In one of them the weights lie there as integers, and every single inference
-# begins by turning them back into floats: that is `DequantizeLinear`, once for each layer. It saves no arithmetic, it adds
-# some, and a convolution whose weights are not constants cannot be prepared for speed beforehand.
+# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that really run tell why.
+# Both files run *float* convolutions. In one of them every inference begins by turning the weights back into floats:
+# `DequantizeLinear`, once for each layer. A file of int8 is no int8 arithmetic: for that *both* sides have to be integers.
 #
-# So a file of int8 is no int8 arithmetic. To multiply integers, *both* sides have to be integers, and that means the
-# activations too. Where the weights must come over a network or fit into a small flash, the file is what counts. (For
-# language models, whose time goes into fetching weights from memory, weights alone can pay in speed as well.)
-#
+# Where does it pay, then? Where the weights must fit into a small flash or come over a network, and where **fetching** them is what
+# costs: see the energy in the table below. The arithmetic stays that of floats; the bytes moved become a quarter.
+
+# %% [markdown]
 # ## What the lesson claims, and what you measured
 #
 # **The claim:** 8 bits are enough for inference, and one scale and one zero point per tensor are all that it takes.
@@ -483,14 +573,26 @@ for name, file in files.items():
 # **What you saw:** rounding costs 6 dB a bit, but the range decides where you start. One outlier takes four bits away from a
 # whole tensor, and a scale for each channel keeps the damage in one.
 #
-# Put the two files into your table. The float file holds the same model as the checkpoint, so it has the accuracy on record
-# for that; the other one has to be measured.
+# Put the two files into your table.
 
 # %% claim-table
 recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]
-table.add("baseline in ONNX Runtime", baseline, dataset, accuracy=recorded, file=files["float"])
+table.add(
+    "baseline in ONNX Runtime",
+    baseline,
+    dataset,
+    accuracy=recorded,
+    file=files["float"],
+)
 accuracy = train.evaluate(int8_weights, dataset.test)
-table.add("int8 weights", int8_weights, dataset, accuracy=accuracy, file=files["int8 weights"], precision="fp32")
+table.add(
+    "int8 weights",
+    int8_weights,
+    dataset,
+    accuracy=accuracy,
+    file=files["int8 weights"],
+    precision="fp32",
+)
 table.show(dataset)
 
 # %% pareto
@@ -509,7 +611,7 @@ progress_board()
 # - A layer in integers: int8 products, an int32 accumulator, one multiplier, saturation. It equals what a runtime computes.
 # - Weights alone in int8 make the file smaller, and the model no faster.
 #
-# **Next:** lab 03 puts the activations into integers too, without any training, and measures what that buys in milliseconds.
+# **Next:** [lab 03](03_ptq.ipynb) puts the activations into integers too, without any training, and measures what that buys in milliseconds.
 #
 # ### Further reading
 #

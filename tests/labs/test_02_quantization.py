@@ -9,7 +9,7 @@ from edgelab import models
 from edgelab.course import progress
 from edgelab.course.check import NotYet
 from edgelab.labs.lab_02_quantization import check, explorers, rounding
-from edgelab.quantization import QSpec, choose_qparams, sqnr
+from edgelab.quantization import QSpec, choose_qparams, fold_batchnorm, sqnr
 from edgelab.quantization.affine import QParams, dequantize, fake_quantize, quantize
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
@@ -151,13 +151,27 @@ def learner_dequantize(q, scale, zero_point):
 
 def test_the_package_itself_passes_the_checks():
     check.choose_qparams(learner_qparams)
-    check.quantize(learner_quantize, torch.tensor)
-    check.dequantize(learner_dequantize, torch.tensor)
+    check.quantize(learner_quantize)
+    check.dequantize(learner_dequantize)
     check.integer_linear(
-        lambda q_x, z_x, q_w, q_b, m, z_y: rounding.onnxruntime_linear(q_x, m, z_x, q_w, 1.0, q_b, 1.0, z_y),
-        torch.tensor,
+        lambda q_x, z_x, q_w, q_b, m, z_y: rounding.onnxruntime_linear(q_x, m, z_x, q_w, 1.0, q_b, 1.0, z_y)
     )
-    assert len(progress.passed(check.LAB)) == 4
+    check.to_blame(lambda w: (int(w.abs().flatten(1).amax(1).argmax()), rounding_bits(w)))
+    assert len(progress.passed(check.LAB)) == 5
+
+
+def rounding_bits(weight):
+    largest, second = weight.abs().flatten(1).amax(1).sort(descending=True).values[:2]
+    return float(torch.log2(largest / second))
+
+
+def test_one_channel_of_a_real_mobilenet_takes_four_bits_and_none_of_the_baseline_does():
+    bits = {}
+    for name, dataset in (("resnet", "signs"), ("resnet", "fashion-mnist"), ("mobilenet_v2_050", "fashion-mnist")):
+        layers = rounding.weights(fold_batchnorm(models.load_pretrained(name, dataset)))
+        bits[name, dataset] = max(rounding_bits(weight) for weight in layers.values())
+    assert bits["resnet", "signs"] < 1 / 3
+    assert bits["mobilenet_v2_050", "fashion-mnist"] > 4.5
 
 
 @pytest.mark.parametrize(
@@ -167,26 +181,26 @@ def test_the_package_itself_passes_the_checks():
         (lambda: check.choose_qparams(lambda a, b, n: learner_qparams(a, b, n)[::-1]), "scale first"),
         (
             lambda: check.quantize(
-                lambda x, s, z, b: (torch.round(x / s) + z).to(torch.int32).to(torch.uint8), torch.tensor
+                lambda x, s, z, b: (torch.round(x / s) + z).to(torch.int32).to(torch.uint8)
             ),
             "wrap",
         ),
         (
             lambda: check.quantize(
-                lambda x, s, z, b: torch.clamp(torch.floor(x / s + 0.5) + z, 0, 2**b - 1), torch.tensor
+                lambda x, s, z, b: torch.clamp(torch.floor(x / s + 0.5) + z, 0, 2**b - 1)
             ),
             "even",
         ),
         (
             lambda: check.quantize(
-                lambda x, s, z, b: torch.clamp(torch.round(x / s) + z, 0, 2**b - 1), torch.tensor
+                lambda x, s, z, b: torch.clamp(torch.round(x / s) + z, 0, 2**b - 1)
             ),
             "uint8",
         ),
-        (lambda: check.dequantize(lambda q, s, z: (q - z) * s, torch.tensor), "2 - 3 is 255"),
+        (lambda: check.dequantize(lambda q, s, z: (q - z) * s), "2 - 3 is 255"),
         (
             lambda: check.integer_linear(
-                lambda x, zx, w, b, m, zy: torch.round((x.int() - zx) @ w.int().T * m + b * m) + zy, torch.tensor
+                lambda x, zx, w, b, m, zy: torch.round((x.int() - zx) @ w.int().T * m + b * m) + zy
             ),
             "saturate",
         ),

@@ -121,6 +121,59 @@ def test_a_lab_gives_ten_points_in_three_to_five_exercises(source):
     assert 3 <= len({cell.exercise for cell in checks}) <= 5
 
 
+def prose(source):
+    """Return the words of a lab's texts, without formulas, code, what is folded away, further reading."""
+    text = "\n".join(cell.source for cell in read_source(source) if cell.kind == "markdown")
+    text = text.split("### Further reading")[0]
+    for left_out in (r"(?s)<details>.*?</details>", r"(?s)```.*?```", r"(?s)\$\$.*?\$\$", r"\$[^$]*\$", r"\]\([^)]*\)"):
+        text = re.sub(left_out, " ", text)
+    return re.findall(r"[^\W\d_][\w'’-]*", text)
+
+
+def test_a_lab_is_short(source):
+    assert len(prose(source)) <= 2_000
+
+
+def test_code_fits_beside_another_window(source):
+    """At 960 pixels a line of 88 characters is seen whole; docstrings of exercises are prose."""
+    lines = [
+        line
+        for cell in read_source(source)
+        if cell.kind == "code" and cell.role != "hidden"
+        for line in cell.source.split("\n")
+    ]
+    assert [line for line in lines if len(line) > 88 and '"""' not in line and line.strip()[:1] != "`"] == []
+
+
+def test_nothing_but_the_reveal_shows_what_was_predicted(source):
+    """A cell that reveals prints nothing and ends there, and the cell before it in which one predicts is there."""
+    cells = [cell.source for cell in read_source(source) if cell.kind == "code"]
+    revealing = [cell for cell in cells if "reveal(" in cell]
+    assert revealing
+    for cell in revealing:
+        assert "print(" not in cell
+        assert re.search(r"(?m)^reveal\(", cell)
+        assert cell[cell.index("reveal(") :].rstrip().endswith(")")
+        earlier = cells[: cells.index(cell)]
+        assert any(re.fullmatch(r"\w+\.predict_\w+\(\)", before.strip()) for before in earlier)
+
+
+def test_lab_00_does_not_tell_the_peak_that_lab_01_asks_for(labs):
+    code = "\n".join(cell.source for cell in read_source(labs / "source" / "00_start.py") if cell.kind == "code")
+    for shown in re.findall(r"table\.(?:show|pareto)\(.*\)", code):
+        assert 'without=("peak", "energy")' in shown
+
+
+def test_a_lab_says_where_it_stands_what_it_needs_and_where_to_go_on(source, labs):
+    cells = read_source(source)
+    assert any(cell.source.strip() == f'lab_map("{source.stem}")' for cell in cells)
+    first, last = cells[0].source, [cell.source for cell in cells if cell.kind == "markdown"][-1]
+    assert "You need" in first
+    number = int(source.stem[:2])
+    following = [path.stem for path in sorted((labs / "source").glob("*.py")) if int(path.stem[:2]) == number + 1]
+    assert all(f"({name}.ipynb)" in last for name in following)
+
+
 def test_a_reference_notebook_is_green_under_plain_nbval(labs, tmp_path):
     """As an author runs it by hand: no sandbox, no grader. The shortest lab stands for all."""
     notebook = build.reference(labs / "source" / "01_edge_budget.py")

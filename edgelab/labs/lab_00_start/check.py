@@ -146,3 +146,62 @@ def verdict(answer: Callable) -> None:
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)
+
+
+def judge(answer: Callable) -> None:
+    """Check `judge(first, second, margin)`, which calls the learner's `percentile` and `verdict`."""
+    with exercise(LAB, "judge"):
+        moods = [1.0, 2.5, 1.2, 3.0, 1.1, 2.0, 1.7, 2.8, 1.4, 2.2, 1.9, 1.3, 2.6, 1.6, 2.4, 1.8]
+        shaky = [1.02, 0.97, 1.04, 0.99, 1.01, 0.96, 1.03, 0.98, 1.05, 1.0, 0.95, 1.01, 0.99, 1.02, 0.98, 1.0]
+        wild = [1.6, 1.5, 0.9, 1.7, 0.8, 1.4, 1.5, 0.9, 1.6, 1.3, 0.7, 1.5, 0.8, 1.6, 0.9, 1.4]
+        second = [4 * mood for mood in moods]
+
+        def first(ratio: float, noise: list[float]) -> list[float]:
+            return [ratio * mood * off for mood, off in zip(second, noise, strict=True)]
+
+        cases = [
+            Case((first(1.2, shaky), second, 1.03), "faster"),
+            Case((first(0.8, shaky), second, 1.03), "slower"),
+            Case((first(1.0, shaky), second, 1.03), "inconclusive"),
+            Case((first(1.08, shaky), second, 1.03), "faster"),
+            Case((first(1.0, wild), second, 1.03), "inconclusive"),
+            Case((first(1.08, shaky), second, 1.2), "inconclusive"),
+            Case(([*first(1.1, shaky)[:14], 4.0, 4.0], second, 1.03), "faster"),
+        ]
+
+        def ends(first, second, margin, low=25.5, high=74.5):
+            ratios = sorted(one / other for one, other in zip(first, second, strict=True))
+            return _told(_interpolate(ratios, low), _interpolate(ratios, high), margin)
+
+        def medians(first, second, margin):
+            ratio = _interpolate(sorted(first), 50) / _interpolate(sorted(second), 50)
+            return _told(ratio, ratio, margin)
+
+        mistakes = [
+            Mistake(
+                lambda first, second, margin: ends(second, first, margin),
+                _("The ratio is latency of the first over latency of the second: above 1, the second is faster."),
+            ),
+            Mistake(medians, _("One ratio has no interval. Divide turn by turn: n ratios tell how much they scatter.")),
+            Mistake(
+                lambda first, second, margin: ends(sorted(first), sorted(second), margin),
+                _("Leave the samples in their order: first[i] and second[i] belong together."),
+            ),
+            Mistake(
+                lambda first, second, margin: ends(first, second, margin, 0, 100),
+                _("That is the whole range. How far from 50 do the two percentiles lie?"),
+            ),
+            Mistake(
+                lambda first, second, margin: ends(first, second, margin, 2.5, 97.5),
+                _("Those ends hold the middle 95 % of the ratios. The median is known better than that."),
+            ),
+            Mistake(
+                lambda first, second, margin: ends(first, second, margin, 50, 50),
+                _("That is the median alone. Its interval goes 98 / √n percentiles to either side."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def _told(low, high, margin):
+    return "faster" if low > margin else "slower" if high < 1 / margin else "inconclusive"

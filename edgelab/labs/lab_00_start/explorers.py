@@ -5,13 +5,19 @@ from html import escape
 
 import ipywidgets as widgets
 import numpy as np
+import torch
 
 from edgelab import doctor
+from edgelab.bars import track
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
+from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.measure import count_macs, count_params
 from edgelab.measure.latency import Comparison, measure_latency, percentile, ratio_interval
+from edgelab.measure.threads import torch_threads
+from edgelab.numbers import number
 
 WARMUP_RUNS, POOL_RUNS = 20, 220
 
@@ -35,7 +41,42 @@ def predict_latency() -> Prediction:
 
 def predict_noise() -> Prediction:
     """Return the prediction of how much two measurements of one model differ, in per cent."""
-    return predict("00_start", "noise", _("the two p50 differ by"), unit="%", low=0.1, high=50)
+    return predict("00_start", "noise", _("at worst the two p50 differ by"), unit="%", low=0.1, high=50)
+
+
+def model_card(model: torch.nn.Module, image: torch.Tensor) -> HtmlTable:
+    """Return what there is to count about a model: its parameters, and its MACs for one picture."""
+    rows = [
+        [_("parameters"), number(count_params(model))],
+        [_("multiply-accumulates (MACs) for one picture"), number(count_macs(model, image))],
+    ]
+    return HtmlTable([_("baseline"), ""], rows)
+
+
+def twin_differences(first: Callable[[], object], second: Callable[[], object], *, times: int = 5) -> list[float]:
+    """Return by how many per cent the p50 of two callables differ, measured one after the other so many times."""
+    differences = []
+    for _time in track(range(times), _("measuring")):
+        one, other = (measure_latency(run, repeats=100, max_seconds=5).p50_ms for run in (first, second))
+        differences.append(100 * abs(other / one - 1))
+    return differences
+
+
+def listed(differences: Sequence[float]) -> str:
+    """Return differences in per cent as a sentence."""
+    return _("One after the other: %(list)s.") % {"list": ", ".join(f"{value:.2g} %" for value in differences)}
+
+
+@torch_threads(1)
+def turns(first: Callable[[], object], second: Callable[[], object], count: int) -> tuple[list[float], list[float]]:
+    """Return `count` latencies in ms of each of two callables, taken in turns; each turn is the faster of two calls."""
+    samples: tuple[list[float], list[float]] = ([], [])
+    for turn in range(count):
+        order = (0, 1) if turn % 2 else (1, 0)
+        for which in order:
+            run = (first, second)[which]
+            samples[which].append(min(measure_latency(run, warmup=1, repeats=2).samples_ms))
+    return samples
 
 
 def latency_explorer(run: Callable[[], object]) -> widgets.VBox:

@@ -155,3 +155,55 @@ def edge_or_cloud(answer: Callable) -> None:
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)
+
+
+def moved_home(answer: Callable) -> None:
+    """Check `moved_home(devices)`."""
+    with exercise(LAB, "moved-home"):
+        devices = [
+            ("watch", 0.05, 0.02, 0.01),
+            ("camera", 0.05, 0.02, 0.03),
+            ("phone", 0.005, 0.002, 0.01),
+            ("drone", 0.09, 0.04, 0.06),
+            ("tag", 0.01, 0.03, 0.02),
+        ]
+        cases = [
+            Case((devices,), ["camera", "drone"]),
+            Case((devices[:1] + devices[2:3],), []),
+            Case((devices[::-1],), ["drone", "camera"]),
+        ]
+        mistakes = [
+            Mistake(
+                lambda devices: [name for name, _before, after, sending in devices if after < sending],
+                _("Some of those computed for themselves before. Whose answer changes?"),
+            ),
+            Mistake(
+                lambda devices: [name for name, before, _after, sending in devices if before > sending],
+                _("Those sent the picture away before. What do they do afterwards?"),
+            ),
+            Mistake(
+                lambda devices: [name for name, before, after, _sending in devices if after < before],
+                _("Those became cheaper. Cheaper than sending, too?"),
+            ),
+            Mistake(
+                lambda devices: [name for name, before, after, sending in devices if before < sending <= after],
+                _("That is the other way: from edge to cloud."),
+            ),
+            Mistake(
+                lambda devices: [
+                    name for name, before, after, sending in devices if (before < sending) != (after < sending)
+                ],
+                _("One of those goes from edge to cloud. Ask for the direction, too."),
+            ),
+            Mistake(
+                lambda devices: len([1 for _name, before, after, sending in devices if after < sending <= before]),
+                _("That is how many there are. Return their names."),
+            ),
+            Mistake(
+                lambda devices: next(
+                    (name for name, before, after, sending in devices if after < sending <= before), None
+                ),
+                _("That is the first of them. Return a list of all: it may be empty, or hold several."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)

@@ -1,5 +1,6 @@
 """Lab 01: a model's appetite against a device's limits."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +18,19 @@ from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predi
 from edgelab.measure.devices import Device
 from edgelab.measure.threads import torch_threads
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
+from edgelab.numbers import number
 
 BYTES = {"fp32": 4, "int8": 1}
+# Which of `LINKS` a device has on board. The joules of Wi-Fi and LTE were measured on a phone: theirs may differ.
+RADIOS = {
+    "Arduino Nano 33 BLE (nRF52840)": "ble",
+    "ESP32-S3-DevKitC-1-N8": "wifi",
+    "Raspberry Pi Zero 2 W": "wifi",
+    "Raspberry Pi 4 Model B": "wifi",
+    "Raspberry Pi 5": "wifi",
+    "Google Pixel 6 (Tensor)": "lte",
+}
+PICTURE_BYTES = 32 * 32 * 3
 WIDTHS = (0.25, 0.5, 1.0)
 RESOLUTIONS = (16, 32, 48, 64, 96, 128)
 FAMILIES: dict[str, Callable] = {
@@ -101,10 +113,10 @@ def appetite(family: str, width: float, resolution: int, precision: str, device:
 
 
 def limits(wants: Appetite, device: Device, deadline_ms: float, energy_mj: float) -> list[tuple]:
-    """Return the four limits as (name, wanted, allowed, unit); sizes in KiB."""
+    """Return the four limits as (name, wanted, allowed, unit)."""
     return [
-        (_("flash"), wants.weight_bytes / 1024, device.flash_bytes / 1024, "KiB"),
-        (_("RAM"), wants.peak_bytes / 1024, device.ram_bytes / 1024, "KiB"),
+        (_("flash"), wants.weight_bytes, device.flash_bytes, "B"),
+        (_("RAM"), wants.peak_bytes, device.ram_bytes, "B"),
         (_("latency"), wants.latency_ms, deadline_ms, "ms"),
         (_("energy"), wants.energy_mj, energy_mj, "mJ"),
     ]
@@ -115,8 +127,8 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
     heads = [
         _("device"),
         _("processor"),
-        _("flash (KiB)"),
-        _("RAM (KiB)"),
+        _("flash"),
+        _("RAM"),
         _("memory (MB/s)"),
         _("int8 (million MAC/s)"),
         _("power (W)"),
@@ -125,19 +137,33 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
         [
             escape(device.name),
             escape(device.cpu),
-            _sourced(device, "flash_bytes", device.flash_bytes / 1024),
-            _sourced(device, "ram_bytes", device.ram_bytes / 1024),
-            _sourced(device, "memory_bandwidth", device.memory_bandwidth / 1e6),
-            _sourced(device, "macs_per_cycle", device.macs_per_s["int8"] / 1e6),
-            _sourced(device, "power_w", device.power_w),
+            _sourced(device, "flash_bytes", _size(device.flash_bytes)),
+            _sourced(device, "ram_bytes", _size(device.ram_bytes)),
+            _sourced(device, "memory_bandwidth", _amount(device.memory_bandwidth / 1e6)),
+            _sourced(device, "macs_per_cycle", _amount(device.macs_per_s["int8"] / 1e6)),
+            _sourced(device, "power_w", _amount(device.power_w)),
         ]
         for device in devices
     ]
     return HtmlTable(heads, rows)
 
 
-def _sourced(device: Device, field: str, value: float) -> str:
-    return f'<span title="{escape(device.sources[field])}">{_amount(value)}</span>'
+def _sourced(device: Device, field: str, text: str) -> str:
+    return f'<span title="{escape(device.sources[field])}">{text}</span>'
+
+
+def layer_table(model: torch.nn.Module, image: torch.Tensor) -> HtmlTable:
+    """Return the convolutions and linear layers of `model`: shape and KiB of the output, parameters, MACs."""
+    heads = [_("layer"), _("output: channels × height × width"), _("output in float32 (KiB)")]
+    heads += [_("parameters"), _("MACs (M)")]
+    rows = []
+    for layer in layer_costs(model, image):
+        if layer.macs:
+            shape = " × ".join(map(str, layer.out_shape[1:]))
+            kib = f"{4 * math.prod(layer.out_shape[1:]) / 1024:.4g}"
+            cells = [shape, kib, number(layer.params), number(layer.macs / 1e6, ".1f")]
+            rows.append([f"<code>{escape(layer.name)}</code>", *cells])
+    return HtmlTable(heads, rows)
 
 
 def verdict_table(deadline_ms: float, energy_mj: float, devices: Sequence[Device] = DEVICES) -> HtmlTable:
@@ -146,28 +172,66 @@ def verdict_table(deadline_ms: float, energy_mj: float, devices: Sequence[Device
     for device in devices:
         wants = appetite("ResNet", 1.0, 32, "fp32", device)
         cells = [
-            f"{'✓' if want <= limit else '✗'} {_amount(want)} / {_amount(limit)} {unit}"
+            f"{'✓' if want <= limit else '✗'} {_against(want, limit, unit)}"
             for _name, want, limit, unit in limits(wants, device, deadline_ms, energy_mj)
         ]
         rows.append([escape(device.name), *cells])
     return HtmlTable([_("device"), _("flash"), _("RAM"), _("latency"), _("energy")], rows)
 
 
-def radio_table(computing: dict[str, float], images: dict[str, int], decide: Callable) -> HtmlTable:
-    """Return where each image is cheaper, computed here or sent away, by the learner's `decide`, for each radio.
+def joules_on(device: Device, precision: str, *, achieved: bool = False) -> float | None:
+    """Return the joules that the baseline takes on `device` for a picture of 32 px: its power for the roofline's time.
 
-    `computing` holds joules by name, `images` bytes by name. Waking the radio up is not counted.
+    With `achieved` the arithmetic goes at the speed of a published benchmark; None where the device has none.
     """
+    if achieved and precision not in device.achieved:
+        return None
+    wants = appetite("ResNet", 1.0, 32, precision, device)
+    ms = predict_latency(device, wants.macs, wants.weight_bytes, precision, achieved=achieved)
+    return device.power_w * ms / 1000
+
+
+def radio_joules() -> dict[str, tuple[float, float, float]]:
+    """Return, for each device with a radio, the joules to compute the baseline in float32, in int8, and to send.
+
+    What is sent is the picture that is computed on: 32×32 pixels of three bytes.
+    """
+    found = {}
+    for device in DEVICES:
+        if device.name in RADIOS:
+            per_bit = LINKS[RADIOS[device.name]].joules_per_bit
+            before, after = (joules_on(device, precision) or 0.0 for precision in ("fp32", "int8"))
+            found[device.name] = (before, after, 8 * PICTURE_BYTES * per_bit)
+    return found
+
+
+def radio_table(decide: Callable) -> HtmlTable:
+    """Return where one picture is cheaper, here or sent away, by the learner's `decide`, on each device with a radio.
+
+    Three columns of joules: float32 and int8 as the roofline bounds them, and int8 at the speed of a benchmark. Waking
+    the radio up is not counted.
+    """
+    ways = {
+        _("float32, at best"): ("fp32", False),
+        _("int8, at best"): ("int8", False),
+        _("int8, as a benchmark achieved"): ("int8", True),
+    }
     rows = []
-    for link in LINKS.values():
-        for image, size in images.items():
-            cells = [f"{8000 * size * link.joules_per_bit:.3g}"]
-            for joules in computing.values():
-                place, _joules = decide(joules, size, link.joules_per_bit)
-                cells.append({"edge": _("edge"), "cloud": _("cloud")}.get(place, str(place)))
-            rows.append([f'<span title="{escape(link.source)}">{escape(link.name)}</span>', escape(image), *cells])
-    heads = [_("%(name)s: %(mj).2f mJ") % {"name": name, "mj": 1000 * joules} for name, joules in computing.items()]
-    return HtmlTable([_("radio"), _("picture"), _("to send it (mJ)"), *map(escape, heads)], rows)
+    for device in DEVICES:
+        if device.name in RADIOS:
+            link = LINKS[RADIOS[device.name]]
+            sending = f"{8000 * PICTURE_BYTES * link.joules_per_bit:.3g} mJ"
+            cells = [f'<span title="{escape(link.source)}">{escape(link.name)}: {sending}</span>']
+            for precision, achieved in ways.values():
+                joules = joules_on(device, precision, achieved=achieved)
+                if joules is None:
+                    cells.append("–")
+                    continue
+                place, _joules = decide(joules, PICTURE_BYTES, link.joules_per_bit)
+                named = {"edge": _("edge"), "cloud": _("cloud")}.get(place, str(place))
+                cells.append(f"{_amount(1000 * joules)} mJ: <b>{escape(named)}</b>")
+            rows.append([escape(device.name), *cells])
+    return HtmlTable([_("device"), _("to send 32×32 pixels"), *map(escape, ways)], rows)
 
 
 def budget_explorer() -> Explorer:
@@ -202,9 +266,8 @@ def budget_plot(
             ax.barh(
                 row, share, color=plots.BLUE if fits else plots.VERMILION, hatch="" if fits else "///", ec=plots.INK
             )
-            mark = "✓" if fits else "✗"
-            label = f" {mark} {_amount(want)} / {_amount(limit)} {unit}"
-            ax.text(max(share, 0.12), row, label, va="center")
+            label = f"{'✓' if fits else '✗'} {_against(want, limit, unit)}"
+            ax.text(1.01, row, label, va="center", transform=ax.get_yaxis_transform())
         ax.axvline(100, color=plots.INK, lw=1.5)
         ax.set_yticks(range(4), [name for name, *_rest in rows])
         plots.logarithmic(ax.xaxis)
@@ -257,5 +320,20 @@ def memory_plot(family: str, width: float, resolution: int) -> plots.Picture:
 
 
 def _amount(value: float) -> str:
-    """Return a number with three significant digits and thousands separators."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Return a number with three significant digits, or whole where it has more."""
+    return number(value, ".0f") if value >= 100 else f"{value:.3g}"
+
+
+def _size(count: float) -> str:
+    """Return bytes in KiB, MiB or GiB, whichever is easy to read."""
+    for unit, size, enough in (("KiB", 1024, 10_000), ("MiB", 1024**2, 1024)):
+        if count < enough * size:
+            return f"{_amount(count / size)} {unit}"
+    return f"{_amount(count / 1024**3)} GiB"
+
+
+def _against(want: float, limit: float, unit: str) -> str:
+    """Return what is wanted and what is allowed, as text; `unit` "B" stands for a size."""
+    if unit == "B":
+        return f"{_size(want)} / {_size(limit)}"
+    return f"{_amount(want)} / {_amount(limit)} {unit}"

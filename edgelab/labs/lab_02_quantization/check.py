@@ -183,6 +183,72 @@ def dequantize(answer: Callable) -> None:
         check_function(answer, cases, mistakes=mistakes)
 
 
+def to_blame(answer: Callable) -> None:
+    """Check `to_blame(weight)`."""
+    with exercise(LAB, "to-blame"):
+        one = tensor([[1.0, -2.0], [0.5, -16.0], [4.0, 3.0]])
+        two = tensor([[[[1.5, 0.5]]], [[[-0.2, 0.1]]], [[[0.75, -0.3]]], [[[0.6, 0.4]]]])  # (4, 1, 1, 2)
+        three = tensor([[0.1, 0.9, 0.3], [-0.2, 0.5, -0.9], [0.3, 6.1, 1.1], [-2.1, 0.2, 0.4]])
+        cases = [Case((one,), (1, 2.0)), Case((two,), (0, 1.0)), Case((three,), (2, math.log2(6.1 / 2.1)))]
+
+        def told(ranges, bits=lambda first, second: math.log2(first / second)):
+            ordered = sorted(ranges, reverse=True)
+            return ranges.index(ordered[0]), bits(*ordered[:2])
+
+        def ranges(weight, of=lambda values: max(map(abs, values))):
+            return [of(channel.flatten().tolist()) for channel in weight]
+
+        mistakes = [
+            Mistake(
+                lambda weight: told(ranges(weight), lambda first, second: first / second),
+                _("That is how many times longer the step is. Each doubling costs one bit: how many doublings?"),
+            ),
+            Mistake(
+                lambda weight: told(ranges(weight), lambda first, second: math.log(first / second)),
+                _("That is the natural logarithm. Bits count doublings: take log2."),
+            ),
+            Mistake(
+                lambda weight: told(ranges(weight), lambda first, second: math.log10(first / second)),
+                _("That is the logarithm to base 10. Bits count doublings: take log2."),
+            ),
+            Mistake(
+                lambda weight: told(ranges(weight), lambda first, second: 20 * math.log10(first / second)),
+                _("That is in decibels. Return bits: doublings of the step."),
+            ),
+            Mistake(
+                lambda weight: told(ranges(weight, max)),
+                _("Negative weights count too: take absolute values first."),
+            ),
+            Mistake(
+                lambda weight: told(ranges(weight.transpose(0, 1))),
+                _("Those are input channels, axis 1. Output channels are axis 0."),
+            ),
+            Mistake(
+                lambda weight: (
+                    told(ranges(weight))[0],
+                    math.log2(max(ranges(weight)) / sorted(ranges(weight))[len(weight) // 2]),
+                ),
+                _("Without the channel, the second largest sets the step. Compare with that one."),
+            ),
+            Mistake(
+                lambda weight: (
+                    told(ranges(weight))[0],
+                    math.log2(max(ranges(weight)) / min(ranges(weight))),
+                ),
+                _("Without the channel, the second largest sets the step. Compare with that one."),
+            ),
+            Mistake(
+                lambda weight: (told(ranges(weight))[0], math.ceil(told(ranges(weight))[1])),
+                _("Leave the bits as they are: half a bit is lost as well."),
+            ),
+            Mistake(
+                lambda weight: told(ranges(weight))[::-1],
+                _("Return the channel first, then the bits."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
 def integer_linear(answer: Callable) -> None:
     """Check `integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y)`."""
     with exercise(LAB, "integer-linear"):
@@ -226,7 +292,7 @@ def integer_linear(answer: Callable) -> None:
                 lambda q_x, z_x, q_weight, q_bias, multiplier, z_y: (
                     (((q_x.short() - z_x) @ q_weight.short().T + q_bias) * multiplier).round() + z_y
                 ).clamp(0, 255),
-                _("int16 ends at 32,767, and one product may have 32,385 already. Add up in int32."),
+                _("int16 ends at 32 767, and one product may have 32 385 already. Add up in int32."),
             ),
             Mistake(wrong(bias=0), _("The bias is missing: it is added to the accumulator.")),
             Mistake(

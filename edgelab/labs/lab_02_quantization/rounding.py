@@ -14,6 +14,7 @@ from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure.threads import torch_threads
+from edgelab.numbers import number
 from edgelab.quantization.affine import QParams, QSpec, choose_qparams, fake_quantize, quantize, sqnr
 
 BITS = tuple(range(2, 9))
@@ -117,6 +118,26 @@ def sqnr_of_others(weight: torch.Tensor, factor: float, spec: QSpec) -> float:
     changed, others = with_outlier(weight, factor)
     rounded = fake_quantize(changed, grid(changed, spec))
     return sqnr(changed[others], rounded[others])
+
+
+def outlier_loss(model: nn.Module, per_channel: bool, *, factor: float = 20, bits: int = 8) -> float:
+    """Return how many dB of SQNR one outlier in `LAYER` takes from all other weights of it."""
+    weight, spec = weights(model)[LAYER], weight_spec(bits, per_channel)
+    return sqnr_of_others(weight, 1, spec) - sqnr_of_others(weight, factor, spec)
+
+
+def agreement_table(mine: torch.Tensor, theirs: torch.Tensor, real: torch.Tensor, floats: torch.Tensor) -> HtmlTable:
+    """Return how codes `mine` agree with `theirs`, and the logits that they stand for, `real`, with those in floats."""
+    difference = (mine.int() - theirs.int()).abs()
+    same = float((real.argmax(1) == floats.argmax(1)).float().mean())
+    rows = [
+        [_("codes"), number(mine.numel())],
+        [_("equal to those of ONNX Runtime"), number(int((difference == 0).sum()))],
+        [_("largest difference"), str(int(difference.max()))],
+        [_("SQNR against the float layer (dB)"), decibels(sqnr(floats, real))],
+        [_("same answer as the float layer (%)"), f"{100 * same:.1f}"],
+    ]
+    return HtmlTable([_("your integers"), ""], [[escape(name), value] for name, value in rows])
 
 
 @torch_threads(1)

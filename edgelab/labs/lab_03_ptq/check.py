@@ -1,7 +1,6 @@
 """The self-checks of lab 03."""
 
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from statistics import fmean
 
@@ -101,62 +100,6 @@ def _folded(weight, bias, mean, factor, beta):
 
 def _per_channel(factor):
     return factor.reshape(-1, 1, 1, 1)
-
-
-def minmax_range(answer: Callable) -> None:
-    """Check `minmax_range(batches)`, the first half of the exercise on observers."""
-    with exercise(LAB, "minmax-range"):
-        cases = [
-            Case(([tensor([[0.5, -2.0137], [1.0, 3.0]]), tensor([[7.0211, 0.0]]), tensor([1.0])],), (-2.0137, 7.0211)),
-            Case(([tensor([1.5, 4.0]), tensor([2.0, 3.0, 2.5])],), (1.5, 4.0)),
-        ]
-        mistakes = [
-            Mistake(
-                lambda batches: (min(_values(batches[-1:])), max(_values(batches[-1:]))),
-                _("Those are the extremes of the last batch. Keep the smallest and the largest over all of them."),
-            ),
-            Mistake(
-                lambda batches: (min(_values(batches[:1])), max(_values(batches[:1]))),
-                _("Those are the extremes of the first batch. Is the `return` inside the loop?"),
-            ),
-            Mistake(
-                lambda batches: (
-                    fmean(min(_values([batch])) for batch in batches),
-                    fmean(max(_values([batch])) for batch in batches),
-                ),
-                _("That averages the extremes of the batches: a moving average does so. Min-max forgets nothing."),
-            ),
-            *(
-                Mistake(
-                    lambda batches, keep=keep: tuple(
-                        reduce(
-                            lambda so_far, new: keep * so_far + (1 - keep) * new,
-                            [end(_values([batch])) for batch in batches],
-                        )
-                        for end in (min, max)
-                    ),
-                    _("That is a moving average, which forgets. Min-max keeps the smallest and the largest of all."),
-                )
-                for keep in (0.5, 0.9, 0.99, 0.1, 0.01)
-            ),
-            Mistake(
-                lambda batches: (min(map(abs, _values(batches))), max(map(abs, _values(batches)))),
-                _("You take absolute values. The signs count: the smallest value may be negative."),
-            ),
-            Mistake(
-                lambda batches: (max(_values(batches)), min(_values(batches))),
-                _("Return the smallest value first, then the largest."),
-            ),
-            Mistake(
-                lambda batches: (-max(map(abs, _values(batches))), max(map(abs, _values(batches)))),
-                _("That makes the range symmetric. Activations may start anywhere: return the real minimum."),
-            ),
-            Mistake(
-                lambda batches: (min(0, *_values(batches)), max(0, *_values(batches))),
-                _("You extend the range to 0. That is right, but it comes later: choose_qparams does it."),
-            ),
-        ]
-        check_function(answer, cases, mistakes=mistakes)
 
 
 def percentile_range(answer: Callable) -> None:
@@ -317,6 +260,59 @@ def channel_spread(answer: Callable) -> None:
                     max(map(abs, _values([weight]))) / sorted(map(abs, _values([weight])))[weight.numel() // 2]
                 ),
                 _("That is the median of all weights. Take one range for each channel first, then their median."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def breaking(answer: Callable) -> None:
+    """Check `breaking(weights, bits)`, which calls the learner's `channel_spread`."""
+    with exercise(LAB, "breaking"):
+        ranges = {"stem": (4.0, 5.0, 6.0), "depthwise": (1.0, 2.0, 150.0), "pointwise": (1.0, 3.0, 30.0)}
+        ranges |= {"first": (2.0, 2.0, 6.8), "last": (0.1, 0.2, 13.0)}
+        weights = {name: tensor([[[[one, -one / 2]]] for one in three]) for name, three in ranges.items()}
+        cases = [
+            Case((weights, 8), ["depthwise", "last"]),
+            Case((weights, 4), ["depthwise", "pointwise", "last"]),
+            Case((weights, 3), ["depthwise", "pointwise", "first", "last"]),
+            Case(({"stem": weights["stem"]}, 8), []),
+        ]
+
+        def found(codes=lambda bits: 2 ** (bits - 1) - 1, least=2, below=True):
+            def answer(weights, bits):
+                return [
+                    name
+                    for name, weight in weights.items()
+                    if (codes(bits) / _spread([max(map(abs, _values([c]))) for c in weight]) < least) == below
+                ]
+
+            return answer
+
+        mistakes = [
+            Mistake(found(below=False), _("Those are the layers that hold. Which of them break?")),
+            Mistake(
+                found(codes=lambda bits: 2**bits - 1),
+                _("That counts the codes on both sides of zero. On each side there are 2^(b-1) - 1."),
+            ),
+            Mistake(
+                found(codes=lambda bits: 2**bits),
+                _("That counts the codes on both sides of zero. On each side there are 2^(b-1) - 1."),
+            ),
+            Mistake(
+                found(codes=lambda bits: 127), _("127 codes are those of 8 bits. With b bits there are 2^(b-1) - 1.")
+            ),
+            Mistake(found(least=1), _("One code is left to those. A layer breaks below two.")),
+            Mistake(
+                lambda weights, bits: {
+                    name: _spread([max(map(abs, _values([c]))) for c in weight]) for name, weight in weights.items()
+                },
+                _("Those are the spreads. Return the names of the layers that break, as a list."),
+            ),
+            Mistake(
+                lambda weights, bits: [
+                    max(weights, key=lambda name: _spread([max(map(abs, _values([c]))) for c in weights[name]]))
+                ],
+                _("That is the worst layer. All that break are asked for: several, or none."),
             ),
         ]
         check_function(answer, cases, mistakes=mistakes)

@@ -19,6 +19,7 @@ from edgelab.explore.pictures import shown_name
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure import compare_latency
+from edgelab.numbers import number
 from edgelab.quantization import (
     calibrate,
     convert,
@@ -70,10 +71,10 @@ def size_table(before: str | Path, after: str | Path) -> HtmlTable:
     pairs = [(names[kind], large[kind], small[kind]) for kind in names]
     pairs.append((_("the whole file"), sum(large.values()), sum(small.values())))
     rows = [
-        [escape(name), f"{a / 1024:,.1f}", f"{b / 1024:,.1f}", f"{a / b:.2f}×" if a and b else "–"]
+        [escape(name), number(a / 1024, ".1f"), number(b / 1024, ".1f"), f"{a / b:.2f}×" if a and b else "–"]
         for name, a, b in pairs
     ]
-    return HtmlTable([_("what"), _("float32 (KiB)"), _("int8 (KiB)"), _("times smaller")], rows)
+    return HtmlTable([_("content"), _("float32 (KiB)"), _("int8 (KiB)"), _("times smaller")], rows)
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,10 @@ def contest(floating: str | Path, ours: str | Path, images: torch.Tensor, datase
         same = float((logits.argmax(1) == reference.argmax(1)).float().mean())
         integer, every = _convolutions(path)
         size = path.stat().st_size
-        cells = [f"{size / 1024:,.0f} ({Path(floating).stat().st_size / size:.2f}×)", _speed(floating, path, image)]
+        cells = [
+            f"{number(size / 1024, '.0f')} ({Path(floating).stat().st_size / size:.2f}×)",
+            _speed(floating, path, image),
+        ]
         cells += [f"{integer} / {every}", f"{100 * train.accuracy(logits, test):.1f}", f"{100 * same:.1f}"]
         rows.append([escape(name), *map(escape, cells)])
     heads = [
@@ -204,11 +208,18 @@ def whom_it_hurt(before: str | Path, after: str | Path, dataset: data.Dataset) -
         ax.margins(x=0.2)
         ax.set(xlabel=_("change in accuracy (points)"))
         text = _(
-            "%(n)d images: %(before).2f %% → %(after).2f %%\n"
-            "%(changed)d answers changed: %(lost)d from right to wrong, %(won)d from wrong to right"
+            "%(n)s images: %(before).2f %% → %(after).2f %%\n"
+            "%(changed)d answers changed: %(lost)d from right to wrong, %(won)d from wrong to right, "
+            "%(other)d from one wrong answer to another"
         )
-        numbers = {"n": len(split), "before": 100 * float(was.float().mean()), "after": 100 * float(now.float().mean())}
+        numbers = {
+            "n": number(len(split)),
+            "before": 100 * float(was.float().mean()),
+            "after": 100 * float(now.float().mean()),
+        }
         numbers |= {"changed": int((old != new).sum()), "lost": int((was & ~now).sum()), "won": int((now & ~was).sum())}
-        title = text % numbers
+        wrong = int(((old != new) & ~was & ~now).sum())
+        title_numbers = {**numbers, "other": wrong}
+        title = text % title_numbers
         ax.set_title(title)
         return plots.picture(fig, title.replace("\n", "; "))

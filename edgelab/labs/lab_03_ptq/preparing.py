@@ -38,8 +38,8 @@ def fold_table(model: nn.Module, fold: Callable) -> HtmlTable:
     heads = [
         _("convolution"),
         _("largest relative difference"),
-        _("largest / median channel, before"),
-        _("largest / median channel, folded"),
+        _("spread of the channels, before"),
+        _("spread of the channels, folded"),
     ]
     return HtmlTable(list(map(escape, heads)), rows)
 
@@ -96,7 +96,7 @@ def range_plot(
             lines.append(label)
             for number, edge in enumerate((low, high)):
                 ax.axvline(edge, color=colour, ls=style, lw=2, label=None if number else label)
-        ax.set(xlabel=_("activation"), ylabel=_("how many"), yscale="log")
+        ax.set(xlabel=_("activation"), ylabel=_("number of values"), yscale="log")
         plots.logarithmic(ax.yaxis)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
         return plots.picture(fig, "; ".join(lines))

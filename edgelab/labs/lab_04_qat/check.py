@@ -158,5 +158,60 @@ def train_quantized(answer: Callable, study: Study) -> None:
         )
 
 
+def spend(answer: Callable) -> None:
+    """Check `spend(sizes, noise, budget)`."""
+    with exercise(LAB, "spend"):
+        sizes = {"first": 100, "middle": 1000, "large": 4000, "last": 300}
+        loud = {"first": 3.0, "middle": 1.7, "large": 2.6, "last": 0.2}
+        noise = {name: {bits: loud[name] * 4.1**-bits for bits in range(2, 9)} for name in sizes}
+        total = sum(sizes.values())
+        cases = [
+            Case((sizes, noise, few * total), _spent(sizes, noise, few * total, _per_weight)) for few in (3, 4, 5.5, 8)
+        ]
+        mistakes = [
+            Mistake(
+                lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: added),
+                _("That asks where a bit adds least noise. A large layer saves more: divide by the number of weights."),
+            ),
+            Mistake(
+                lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: -added / size),
+                _("You take the bit where it hurts most. Take it where the noise for each weight is least."),
+            ),
+            Mistake(
+                lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: -size),
+                _("That empties the largest layers first. What does a bit cost there, in noise?"),
+            ),
+            Mistake(
+                lambda sizes, noise, budget: _spent(sizes, noise, budget, _per_weight, before=True),
+                _("That is the noise that the layer has with one bit less. What does this bit **add**?"),
+            ),
+            Mistake(
+                lambda sizes, noise, budget: _spent(sizes, noise, 8 * budget, _per_weight),
+                _("`budget` counts bits, not bytes."),
+            ),
+            Mistake(
+                lambda sizes, noise, budget: _spent(sizes, noise, budget, _per_weight, least=1),
+                _("A layer keeps 2 bits at least."),
+            ),
+        ]
+        check_function(answer, cases, mistakes=mistakes)
+
+
+def _per_weight(added, size):
+    return added / size
+
+
+def _spent(sizes, noise, budget, price, least=2, before=False):
+    bits = dict.fromkeys(sizes, 8)
+
+    def cost(layer):
+        few = bits[layer] - 1
+        return price(noise[layer][few] - (0 if before else noise[layer][few + 1]), sizes[layer])
+
+    while sum(sizes[layer] * bits[layer] for layer in sizes) > budget:
+        bits[min((layer for layer in sizes if bits[layer] > least), key=cost)] -= 1
+    return bits
+
+
 def _codes(x, scale, qmin, qmax):
     return [min(max(round(v / scale), qmin), qmax) for v in x]

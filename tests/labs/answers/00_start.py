@@ -201,3 +201,33 @@ def stopwatch(run, warmup, repeats):
 # Below 1 the bound is 1 / margin
 def verdict(low, high, margin):
     return "faster" if low > margin else "slower" if high < 2 - margin else "inconclusive"
+
+
+# %% judge: right
+def judge(first, second, margin):
+    count = len(first)
+    ratios = [first[i] / second[i] for i in range(count)]
+    ends = [percentile(ratios, 50 + side * 98 / count**0.5) for side in (-1, 1)]
+    return verdict(*ends, margin)
+
+
+# %% judge: wrong
+# divides the other way round
+def judge(first, second, margin):
+    ratios = [b / a for a, b in zip(first, second, strict=True)]
+    reach = 98 / len(ratios) ** 0.5
+    return verdict(percentile(ratios, 50 - reach), percentile(ratios, 50 + reach), margin)
+
+
+# %% judge: wrong
+# one ratio of two medians has no interval
+def judge(first, second, margin):
+    ratio = percentile(first, 50) / percentile(second, 50)
+    return verdict(ratio, ratio, margin)
+
+
+# %% judge: hinted
+# How far from 50 do the two percentiles lie?
+def judge(first, second, margin):
+    ratios = [a / b for a, b in zip(first, second, strict=True)]
+    return verdict(min(ratios), max(ratios), margin)

@@ -136,3 +136,30 @@ def inference_energy(macs, bytes_moved, pj_per_mac, pj_per_byte):
 # gives a text; it should be a sequence of values
 def edge_or_cloud(compute_joules, image_bytes, joules_per_bit):
     return "edge" if compute_joules < 8 * image_bytes * joules_per_bit else "cloud"
+
+
+# %% moved-home: right
+def moved_home(devices):
+    moved = []
+    for device in devices:
+        if device[1] >= device[3] and device[2] < device[3]:
+            moved.append(device[0])
+    return moved
+
+
+# %% moved-home: wrong
+# names those that computed for themselves all the time
+def moved_home(devices):
+    return [name for name, before, after, sending in devices if after < sending]
+
+
+# %% moved-home: wrong
+# names those that became cheaper
+def moved_home(devices):
+    return [name for name, before, after, sending in devices if after < before]
+
+
+# %% moved-home: hinted
+# from edge to cloud
+def moved_home(devices):
+    return [name for name, before, after, sending in devices if (before < sending) != (after < sending)]

@@ -64,6 +64,39 @@ def dequantize(q, scale, zero_point):
     return q.float() * scale - zero_point
 
 
+# %% to-blame: right
+def to_blame(weight):
+    ranges = [float(channel.abs().max()) for channel in weight]
+    first, second = sorted(ranges)[-1], sorted(ranges)[-2]
+    bits = 0.0
+    while first >= 2 * second:
+        first, bits = first / 2, bits + 1
+    return ranges.index(max(ranges)), bits + float(torch.log2(torch.tensor(first / second)))
+
+
+# %% to-blame: wrong
+# forgets that negative weights are large, too
+def to_blame(weight):
+    ranges = weight.flatten(1).amax(1)
+    first, second = ranges.sort(descending=True).values[:2]
+    return int(ranges.argmax()), float(torch.log2(first / second))
+
+
+# %% to-blame: wrong
+# says how many times longer the step is
+def to_blame(weight):
+    ranges = weight.abs().flatten(1).amax(1)
+    first, second = ranges.sort(descending=True).values[:2]
+    return int(ranges.argmax()), float(first / second)
+
+
+# %% to-blame: hinted
+# the second largest sets the step
+def to_blame(weight):
+    ranges = weight.abs().flatten(1).amax(1)
+    return int(ranges.argmax()), float(torch.log2(ranges.max() / ranges.min()))
+
+
 # %% integer-linear: right
 def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
     # The zero point of the input, moved into the bias: z_x sum(q_w) is known beforehand.
@@ -157,7 +190,7 @@ def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
 
 
 # %% integer-linear: hinted
-# int16 ends at 32,767
+# int16 ends at 32 767
 def integer_linear(q_x, z_x, q_weight, q_bias, multiplier, z_y):
     accumulator = (q_x.short() - z_x) @ q_weight.short().T + q_bias
     return (torch.round(accumulator * multiplier) + z_y).clamp(0, 255).to(torch.uint8)

@@ -21,29 +21,6 @@ def fold(weight, bias, mean, var, gamma, beta, eps):
     return weight * factor.reshape(1, -1, 1, 1), (bias - mean) * factor + beta
 
 
-# %% minmax-range: right
-def minmax_range(batches):
-    low = high = None
-    for batch in batches:
-        first, last = float(torch.min(batch)), float(torch.max(batch))
-        low = first if low is None or first < low else low
-        high = last if high is None or last > high else high
-    return low, high
-
-
-# %% minmax-range: wrong
-# the first batch alone
-def minmax_range(batches):
-    for batch in batches:
-        return float(batch.min()), float(batch.max())
-
-
-# %% minmax-range: wrong
-# extended to 0
-def minmax_range(batches):
-    return min(0.0, *(float(batch.min()) for batch in batches)), max(0.0, *(float(batch.max()) for batch in batches))
-
-
 # %% percentile-range: right
 import numpy
 
@@ -116,6 +93,28 @@ def channel_spread(weight):
     return float(ranges.max() / ranges.median())
 
 
+# %% breaking: right
+def breaking(weights, bits):
+    names = []
+    for name in weights:
+        spread = channel_spread(weights[name])
+        if 2 * spread > 2 ** (bits - 1) - 1:
+            names.append(name)
+    return names
+
+
+# %% breaking: wrong
+# counts the codes on both sides of zero
+def breaking(weights, bits):
+    return [name for name, weight in weights.items() if (2**bits - 1) / channel_spread(weight) < 2]
+
+
+# %% breaking: wrong
+# names the worst layer alone
+def breaking(weights, bits):
+    return [max(weights, key=lambda name: channel_spread(weights[name]))]
+
+
 # %% fold: hinted
 # eps is added to the variance
 def fold(weight, bias, mean, var, gamma, beta, eps):
@@ -136,22 +135,6 @@ def fold(weight, bias, mean, var, gamma, beta, eps):
     factor = gamma / torch.sqrt(var + eps)
     weight *= factor.reshape(-1, 1, 1, 1)
     return weight, (bias - mean) * factor + beta
-
-
-# %% minmax-range: hinted
-# a moving average
-def minmax_range(batches):
-    low, high = float(batches[0].min()), float(batches[0].max())
-    for batch in batches[1:]:
-        low, high = 0.9 * low + 0.1 * float(batch.min()), 0.9 * high + 0.1 * float(batch.max())
-    return low, high
-
-
-# %% minmax-range: hinted
-# You take absolute values
-def minmax_range(batches):
-    values = torch.cat([batch.flatten() for batch in batches]).abs()
-    return float(values.min()), float(values.max())
 
 
 # %% percentile-range: hinted
@@ -193,3 +176,9 @@ def quantize_model(model, images, path):
 # quantize_model(model, images, path) stopped with
 def quantize_model(model, images, path):
     return to_onnx(convert(calibrate(prepare(model), images)), images[0], path)
+
+
+# %% breaking: hinted
+# Which of them break?
+def breaking(weights, bits):
+    return [name for name, weight in weights.items() if (2 ** (bits - 1) - 1) / channel_spread(weight) >= 2]

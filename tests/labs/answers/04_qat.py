@@ -80,6 +80,39 @@ def train_quantized(model, lessons, bits):
     return prepared
 
 
+# %% spend: right
+def spend(sizes, noise, budget):
+    bits = {layer: 8 for layer in sizes}
+    spent = 8 * sum(sizes.values())
+    while spent > budget:
+        best = None
+        for layer, count in bits.items():
+            if count == 2:
+                continue
+            added = (noise[layer][count - 1] - noise[layer][count]) / sizes[layer]
+            if best is None or added < best[0]:
+                best = (added, layer)
+        bits[best[1]] -= 1
+        spent -= sizes[best[1]]
+    return bits
+
+
+# %% spend: wrong
+# does not ask how many bits it saves
+def spend(sizes, noise, budget):
+    bits = dict.fromkeys(sizes, 8)
+    while sum(sizes[layer] * bits[layer] for layer in sizes) > budget:
+        layers = [layer for layer in sizes if bits[layer] > 2]
+        bits[min(layers, key=lambda layer: noise[layer][bits[layer] - 1] - noise[layer][bits[layer]])] -= 1
+    return bits
+
+
+# %% spend: wrong
+# gives all layers the same
+def spend(sizes, noise, budget):
+    return dict.fromkeys(sizes, int(budget / sum(sizes.values())))
+
+
 # %% round-ste: hinted
 # The bracket is the wrong way round
 def round_ste(x):
@@ -90,3 +123,13 @@ def round_ste(x):
 # Those are the codes
 def fake_quantize(x, scale, qmin, qmax):
     return torch.clamp(round_ste(x / scale), qmin, qmax)
+
+
+# %% spend: hinted
+# divide by the number of weights
+def spend(sizes, noise, budget):
+    bits = dict.fromkeys(sizes, 8)
+    while sum(sizes[layer] * bits[layer] for layer in sizes) > budget:
+        layers = [layer for layer in sizes if bits[layer] > 2]
+        bits[min(layers, key=lambda layer: noise[layer][bits[layer] - 1] - noise[layer][bits[layer]])] -= 1
+    return bits

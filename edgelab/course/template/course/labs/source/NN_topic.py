@@ -11,7 +11,7 @@
 
 # %% imports
 from edgelab import data, models, train
-from edgelab.explore import progress_board, table
+from edgelab.explore import progress_board, reveal, table
 from edgelab.labs.lab_NN_topic import check, explorers
 from edgelab.measure import layer_costs
 
@@ -54,12 +54,11 @@ hidden.show([shares([rng.uniform(1, 1000) for _ in range(size)]) for size in (1,
 # many weights a convolution has: input channels times output channels times the places of its kernel.
 
 # %% predict-largest
-largest_guess = explorers.predict_largest()
-largest_guess
+explorers.predict_largest()
 
 # %% measure-largest
 weights = shares([layer.params for layer in layers])
-largest_guess.reveal(max(weights))
+reveal("largest", max(weights))
 
 # %% [markdown]
 # Nearly half of the network is one convolution. Wherever a picture is halved, the channels are doubled, on both sides of a

@@ -1,0 +1,12 @@
+"""Numbers as the course writes them, in both languages: a point for decimals, a thin space between thousands."""
+
+THIN_SPACE = "\u202f"  # no line breaks at it (ISO 80000-1, RAE)
+
+
+def number(value: float, spec: str = "") -> str:
+    """Return `value` by the format `spec`, with thousands kept apart, so that nobody takes a comma for a decimal point.
+
+    >>> number(1_229_136).split(THIN_SPACE), number(0.25), number(4801.3, ".0f").split(THIN_SPACE)
+    (['1', '229', '136'], '0.25', ['4', '801'])
+    """
+    return f"{value:,{spec}}".replace(",", THIN_SPACE)

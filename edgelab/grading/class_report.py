@@ -49,7 +49,7 @@ def table(rows: Iterable[Mapping], labs: Labs) -> Iterator[Sequence]:
     for lab, possible in labs.items():
         graded = [row for row in rows if row["lab"] == lab and row["exercises"]]
         times = [row["seconds"] for row in graded if row.get("seconds")]
-        clock = (round(statistics.median(times), 1), max(times)) if times else ("", "")
+        clock = (round(statistics.median(times), 1), round(max(times), 1)) if times else ("", "")
         for exercise, most in possible.items():
             marks = [row["exercises"][exercise] for row in graded if exercise in row["exercises"]]
             points = [mark["points"] for mark in marks]

@@ -139,8 +139,8 @@ reveal("baseline-latency", first.p50_ms, histogram)
 #
 # Write `percentile`. Use Python alone, no numpy: it takes about five lines.
 #
-# (If your course is graded: only what stands in the exercises' own cells is handed on, in every lab. If you need an `import`,
-# write it there.)
+# (If your course is graded: your own code is, in every lab, and what you change in our cells is not. So write an `import` that
+# you need into the exercise's cell.)
 
 
 # %% percentile tags=["exercise"]

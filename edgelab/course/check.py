@@ -47,7 +47,8 @@ class Stopped(NotYet):
 
     def __init__(self, call: str, error: Exception, hint: str = ""):
         self.call, self.error = call, error
-        what = "".join(traceback.format_exception_only(error)).strip()
+        own = isinstance(error, EdgelabError)  # a sentence that says all
+        what = str(error) if own else "".join(traceback.format_exception_only(error)).strip()
         super().__init__(_with_hint(_("%(call)s stopped with %(error)s") % {"call": call, "error": what}, hint))
 
     def with_hint(self, hint: str) -> "Stopped":

@@ -74,12 +74,9 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     if activation_grids(model) and isinstance(model, fx.GraphModule):
         _must_hold_codes(model)
         model = copy.deepcopy(model).eval()
-        original: nn.Module = copy.deepcopy(model)
-        flatten_tokens(model, example)
-        fill_lanes(model)
     else:
         model = own_copy(model)
-        original = copy.deepcopy(model)
+    original = copy.deepcopy(model)
     with torch.no_grad():
         expected = run_on(original, example.clone())
     if not isinstance(expected, torch.Tensor):
@@ -87,6 +84,9 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
             _("A model to deploy gives one tensor, and this one gives %(kind)s: return the logits alone.")
             % {"kind": type(expected).__name__}
         )
+    if activation_grids(model) and isinstance(model, fx.GraphModule):
+        flatten_tokens(model, example)
+        fill_lanes(model)
     for name, quantizer in activation_grids(model).items():
         if quantizer.spec.bits != 8:
             raise EdgelabError(

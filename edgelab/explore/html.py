@@ -12,7 +12,8 @@ class HtmlTable:
             + "</tr>"
             for first, *cells in rows
         )
-        self._html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        self._html = f'<div style="overflow-x: auto">{table}</div>'  # on a narrow page it scrolls, and nothing is cut
 
     def _repr_html_(self) -> str:
         return self._html

@@ -271,7 +271,7 @@ def budget_plot(
         ax.axvline(100, color=plots.INK, lw=1.5)
         ax.set_yticks(range(4), [name for name, *_rest in rows])
         plots.logarithmic(ax.xaxis)
-        ax.set(xlim=(0.1, 1e6), xlabel=_("share of the limit (%)"))
+        ax.set(xlim=(0.1, 1e6), xticks=(1, 100, 10_000, 1_000_000), xlabel=_("share of the limit (%)"))
         verdict = _("fits") if not broken else _("breaks: %(limits)s") % {"limits": ", ".join(reversed(broken))}
         title = f"{family} {width:g}×, {resolution} px, {precision} → {device.name}\n{verdict}"
         ax.set_title(title)

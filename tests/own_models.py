@@ -470,6 +470,10 @@ GRAPHS = {
     "shuffling": net(
         lambda m, x: m.b(F.pixel_shuffle(F.channel_shuffle(m.a(x), 2), 2)), a=conv(), b=conv(1), exported=True
     ),
+    "a resize to the same size": net(
+        lambda m, x: (lambda y: m.b(F.interpolate(y, size=x.shape[2:])) + y)(m.a(x)), a=conv(), b=conv(4), exported=True
+    ),
+    "the same layer of the same": net(lambda m, x: m.b(m.a(x)) + m.a(x), a=conv(), b=conv(4)),
     "nearest neighbours": net(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2)), a=conv(), b=conv(4)),
     "bilinear": net(
         lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2, mode="bilinear")), a=conv(), b=conv(4), exported=True

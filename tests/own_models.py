@@ -149,7 +149,7 @@ SUBCLASSES = {
         exported=True,
     ),
     "a linear layer that calls the function": form(
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), FunctionalLinear(400, 5)), exported=True
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), FunctionalLinear(400, 5))
     ),
     "norm and activation in one": form(
         lambda: nn.Sequential(
@@ -163,7 +163,7 @@ SUBCLASSES = {
     "padding by arithmetic": form(
         lambda: nn.Sequential(SamePadded(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU()), exported=True
     ),
-    "weights that are standardised": form(lambda: nn.Sequential(Standardised(3, 4, 3), nn.ReLU()), exported=True),
+    "weights that are standardised": form(lambda: nn.Sequential(Standardised(3, 4, 3), nn.ReLU())),
     "a subclass that does more": form(lambda: nn.Sequential(Scaled(3, 4, 3), nn.BatchNorm2d(4))),
     "batch norm across computers": form(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.SyncBatchNorm(4), nn.ReLU())),
     "lazy layers": form(lazy),
@@ -177,7 +177,7 @@ SUBCLASSES = {
     "padding that goes round": net(
         lambda m, x: m.b(F.relu(m.n(m.a(x)))), a=conv(), n=norm(), b=conv(4, padding_mode="circular"), exported=True
     ),
-    "padding that repeats": net(lambda m, x: m.b(m.a(x)), a=conv(), b=conv(4, padding_mode="replicate"), exported=True),
+    "padding that repeats": net(lambda m, x: m.b(m.a(x)), a=conv(), b=conv(4, padding_mode="replicate")),
     "padding by name": net(lambda m, x: m.b(m.a(x)), a=conv(padding="same"), b=conv(4, dilation=2, padding="same")),
     "transposed": net(
         lambda m, x: m.c(m.b(m.a(x))),
@@ -200,10 +200,7 @@ SUBCLASSES = {
         lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)), 6, exported=True
     ),
     "a function with weights of its own": net(
-        lambda m, x: F.conv2d(m.a(x), m.kernel),
-        a=conv(),
-        kernel=lambda: nn.Parameter(torch.randn(5, 4, 1, 1)),
-        exported=True,
+        lambda m, x: F.conv2d(m.a(x), m.kernel), a=conv(), kernel=lambda: nn.Parameter(torch.randn(5, 4, 1, 1))
     ),
     "tokens": net(
         lambda m, x: m.b(F.gelu(m.a(m.patch(x).flatten(2).transpose(1, 2)))).mean(1),
@@ -293,7 +290,7 @@ WEIGHTS = {
     "an autoencoder with one matrix": net(
         lambda m, x: F.linear(F.relu(m.enc(x)), m.enc.weight.t()), 6, enc=linear(6, 4)
     ),
-    "norms behind one another": net(lambda m, x: m.n2(m.n1(m.a(x))), a=conv(), n1=norm(), n2=norm(), exported=True),
+    "norms behind one another": net(lambda m, x: m.n2(m.n1(m.a(x))), a=conv(), n1=norm(), n2=norm()),
     "a norm without weights": net(lambda m, x: m.n(m.a(x)), a=conv(), n=lambda: nn.BatchNorm2d(4, affine=False)),
     "a norm of the batch": net(
         lambda m, x: m.n(m.a(x)), a=conv(), n=lambda: nn.BatchNorm2d(4, track_running_stats=False)
@@ -387,15 +384,13 @@ BEHAVIOUR = {
     ),
     "dropout that is not": net(lambda m, x: F.dropout(m.a(x), 0.5, m.training), a=conv()),
     "dropout that is kept": form(KeepsDropout, refused="from one run to the next.* drop"),
-    "dropout of channels": net(
-        lambda m, x: m.b(F.dropout2d(m.a(x), 0.5, m.training)), a=conv(), b=conv(4), exported=True
-    ),
+    "dropout of channels": net(lambda m, x: m.b(F.dropout2d(m.a(x), 0.5, m.training)), a=conv(), b=conv(4)),
     "noise": net(lambda m, x: m.a(x) + torch.rand(4, 1, 1), a=conv(), refused="from one run to the next"),
     "a question for the type": form(AsksForTensors, refused="something else.* culprit"),
     "a count of the calls": form(Counts, refused="from one run to the next"),
-    "options": form(TakesOptions, exported=True),
+    "options": form(TakesOptions),
     "two inputs": form(TakesTwo, refused="one input.*image, other"),
-    "in place": net(lambda m, x: F.relu_(m.a(x)).add_(m.b(x)).mul_(0.5), a=conv(), b=conv(), exported=True),
+    "in place": net(lambda m, x: F.relu_(m.a(x)).add_(m.b(x)).mul_(0.5), a=conv(), b=conv()),
     "in place, read again": net(lambda m, x: (lambda y: F.relu_(y) + y)(m.a(x)), a=conv(), exported=True),
     "its own input, in place": net(lambda m, x: m.a(F.relu(x - 0.5, inplace=True)), a=conv()),
     "a question for the size": form(
@@ -437,9 +432,7 @@ class Squeezing(nn.Module):
 
 GRAPHS = {
     "LeNet": form(lambda: LeNet(), 3, 18, 18, exported=True),
-    "a view by the batch": net(
-        lambda m, x: m.b(m.a(x).view(x.size(0), -1)), a=conv(padding=0), b=linear(400), exported=True
-    ),
+    "a view by the batch": net(lambda m, x: m.b(m.a(x).view(x.size(0), -1)), a=conv(padding=0), b=linear(400)),
     "a product of sizes": net(
         lambda m, x: m.b(m.a(x).reshape(-1, 4, x.size(2) * x.size(3)).mean(2)), a=conv(), b=linear(4), exported=True
     ),
@@ -447,9 +440,7 @@ GRAPHS = {
     "sizes joined": net(lambda m, x: m.a(x).reshape(x.shape[:1] + (4, -1)).amax(2), a=conv()),  # noqa: RUF005
     "a mask of booleans": net(lambda m, x: (lambda y: y * (y > 0))(m.a(x)), a=conv(), exported=True),
     "a choice": net(lambda m, x: (lambda y: torch.where(y > 0, y, 0.1 * y))(m.a(x)), a=conv()),
-    "an index": net(
-        lambda m, x: (lambda y: y.gather(1, y.argmax(1, keepdim=True)) + y)(m.a(x)), a=conv(), exported=True
-    ),
+    "an index": net(lambda m, x: (lambda y: y.gather(1, y.argmax(1, keepdim=True)) + y)(m.a(x)), a=conv()),
     "a table of whole numbers": net(
         lambda m, x: m.a(x)[:, m.order] + 1, a=conv(), order=lambda: nn.Buffer(torch.tensor([2, 0, 1, 3]))
     ),
@@ -466,7 +457,7 @@ GRAPHS = {
         lambda m, x: m.a(x).flatten(2).mean((-2, -1), keepdim=True), a=conv(), exported=True
     ),
     "mean of the channels": net(lambda m, x: (lambda y: y * y.mean(1, keepdim=True))(m.a(x)), a=conv(), exported=True),
-    "mean of everything else": net(lambda m, x: m.a(x).mean((1, 2, 3)).unsqueeze(1), a=conv(), exported=True),
+    "mean of everything else": net(lambda m, x: m.a(x).mean((1, 2, 3)).unsqueeze(1), a=conv()),
     "squeeze and excitation": form(Squeezing, exported=True),
     "keyword calls": net(
         lambda m, x: F.relu(input=torch.cat(tensors=[m.n(input=m.a(input=x)), m.b(input=x)], dim=1)),
@@ -479,6 +470,10 @@ GRAPHS = {
     "shuffling": net(
         lambda m, x: m.b(F.pixel_shuffle(F.channel_shuffle(m.a(x), 2), 2)), a=conv(), b=conv(1), exported=True
     ),
+    "a resize to the same size": net(
+        lambda m, x: (lambda y: m.b(F.interpolate(y, size=x.shape[2:])) + y)(m.a(x)), a=conv(), b=conv(4), exported=True
+    ),
+    "the same layer of the same": net(lambda m, x: m.b(m.a(x)) + m.a(x), a=conv(), b=conv(4)),
     "nearest neighbours": net(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2)), a=conv(), b=conv(4)),
     "bilinear": net(
         lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2, mode="bilinear")), a=conv(), b=conv(4), exported=True

@@ -35,12 +35,16 @@ def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) 
     trials = [example, *(middle + strength * torch.randn(example.shape, generator=generator) for _trial in range(2))]
     grids = activation_grids(model) if isinstance(model, fx.GraphModule) else {}
     reference = as_kernels(model) if isinstance(model, fx.GraphModule) else model
-    names = [node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"] if grids else []
+    roundings = [node for node in proto.graph.node if node.op_type == "QuantizeLinear"] if grids else []
+    names = [node.output[0] for node in roundings]
     output = proto.graph.output[0].name
     runs = every_value(proto, [*names, output], trials)
     for images, (*codes, got) in zip(trials, runs, strict=True):
         if isinstance(reference, fx.GraphModule) and grids:
-            step_by_step = _StepByStep(reference, grids, codes)
+            by_scale: dict[str, list[torch.Tensor]] = {}
+            for node, reached in zip(roundings, codes, strict=True):
+                by_scale.setdefault(node.input[1], []).append(reached)
+            step_by_step = _StepByStep(reference, grids, by_scale)
             expected = run_on(step_by_step.run, images.clone())
             for name, apart in step_by_step.apart.items():
                 _refuse(apart, name)
@@ -71,11 +75,18 @@ class _StepByStep(fx.Interpreter):
     `apart` has the differences of more than a step, by the name of what was rounded.
     """
 
-    def __init__(self, reference: fx.GraphModule, grids: dict[str, FakeQuantize], codes: list[torch.Tensor]):
+    def __init__(
+        self, reference: fx.GraphModule, grids: dict[str, FakeQuantize], by_scale: dict[str, list[torch.Tensor]]
+    ):
         super().__init__(reference)
         self.grids, self.apart = grids, dict[str, float]()
-        nodes = [node for node in reference.graph.nodes if node.op == "call_module" and node.target in grids]
-        self.reached = dict(zip(nodes, codes, strict=True))
+        self.reached: dict[fx.Node, torch.Tensor] = {}
+        for grid in set(grids.values()):
+            names = [name for name, own in grids.items() if own is grid]
+            nodes = [node for node in reference.graph.nodes if node.op == "call_module" and node.target in names]
+            codes = next((found for name in names if (found := by_scale.get(f"{name}.scale"))), [])
+            if len(nodes) == len(codes):  # the exporter may have made one of two that are the same
+                self.reached |= dict(zip(nodes, codes, strict=True))
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)

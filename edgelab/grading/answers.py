@@ -46,14 +46,15 @@ def answers(returned: Returned, cells: Sequence[Cell]) -> dict[str, Answer]:
         if (exercise := ours.exercise(cell)) is not None:
             own[exercise].append(place)
         elif cell.is_code and not ours.has(cell):
-            others[place] = names(_python(cell.source))
+            others[place] = names(_read(cell.source)[0])
+    ticked = _ticked(returned.cells, cells)
     found = {}
     for exercise, source in stubs.items():
-        places, where = _places(exercise, own[exercise], source, asked[exercise], returned.cells, others)
+        places, where = _places(own[exercise], source, asked[exercise], returned.cells, others)
         if places:
             helpers = _helpers(places, returned.cells, others, ours.names)
             parts = [_without_instructions(returned.cells[place].source) for place in sorted({*places, *helpers})]
-            found[exercise] = Answer(_whole(parts), where, exercise in _ticked(returned.cells, cells))
+            found[exercise] = Answer(_whole(parts), where, exercise in ticked)
     return found
 
 
@@ -69,7 +70,7 @@ def defined(source: str) -> list[str]:
     ['LOW', 'half']
     """
     found: list[str] = []
-    for statement in _parsed(source) or ():
+    for statement in _read(source)[1] or ():
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.append(statement.name)
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
@@ -103,7 +104,6 @@ class _Ours:
 
 
 def _places(
-    exercise: str,
     own: Sequence[int],
     untouched: str,
     asked: set[str],
@@ -121,7 +121,7 @@ def _places(
     elsewhere = [place for place in others if asked & set(defined(cells[place].source))]
     if elsewhere:
         return [*worked_on, elsewhere[-1]], "elsewhere"
-    if worked_on and _parsed(cells[worked_on[-1]].source) is None and worked_on[-1] + 1 in others:
+    if worked_on and _read(cells[worked_on[-1]].source)[1] is None and worked_on[-1] + 1 in others:
         rest = [*worked_on, worked_on[-1] + 1]  # split in the middle of a function
         if asked <= set(defined("\n".join(cells[place].source for place in rest))):
             return rest, "elsewhere"
@@ -139,7 +139,7 @@ def _helpers(
     new = set(places)
     while new:
         kept |= new
-        found = [names(_python(cells[place].source)) for place in kept]
+        found = [names(_read(cells[place].source)[0]) for place in kept]
         wanted = set().union(*(uses for _gives, uses in found)) - known.union(*(gives for gives, _uses in found))
         new = {place for place, (gives, _uses) in others.items() if gives & wanted} - kept
     return kept - set(places)
@@ -155,30 +155,24 @@ def _ticked(returned: Sequence[ReturnedCell], cells: Sequence[Cell]) -> set[str]
 
 def _whole(parts: list[str]) -> tuple[str, ...]:
     """Return the parts of an answer as cells to run: as one, where a split has left parts that are no code alone."""
-    if len(parts) > 1 and any(_parsed(part) is None for part in parts):
+    if len(parts) > 1 and any(_read(part)[1] is None for part in parts):
         joined = "\n".join(parts)
-        if _parsed(joined) is not None:
+        if _read(joined)[1] is not None:
             return (joined,)
     return tuple(parts)
 
 
-def _python(source: str) -> str:
-    """Return code that Python can read, if need be without IPython's lines, `%magic` and `!command`; else nothing."""
-    if len(source) > MAX_PARSED:
-        return ""
-    for text in (source, re.sub(r"(?m)^[ \t]*[%!].*$", "", source)):
+def _read(source: str) -> tuple[str, list[ast.stmt] | None]:
+    """Return code that Python can read, if need be without IPython's `%magic` and `!command`, and its statements.
+
+    Where there is none, they are nothing and None.
+    """
+    for text in (source, re.sub(r"(?m)^[ \t]*[%!].*$", "", source)) if len(source) <= MAX_PARSED else ():
         try:
-            ast.parse(text)
+            return text, ast.parse(text).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        return text
-    return ""
-
-
-def _parsed(source: str) -> list[ast.stmt] | None:
-    """Return the statements of code, None where Python cannot read it."""
-    text = _python(source)
-    return ast.parse(text).body if text or not source.strip() else None
+    return "", None
 
 
 def _without_instructions(source: str) -> str:

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from edgelab.grading.html_page import html_page
 from edgelab.i18n import _, language
 
 Labs = Mapping[str, Mapping[str, int]]
@@ -19,27 +20,14 @@ _COLUMNS = [
     *("most often", "how often", "next", "how often next", "median seconds of a lab's run", "longest"),
 ]
 
-_PAGE = """<!DOCTYPE html>
-<html lang="{lang}">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; width: 100%; margin-bottom: 2rem; }}
-td, th {{ border-bottom: 1px solid #ddd; padding: .35rem .6rem; text-align: left; vertical-align: top; }}
-td.number, th.number {{ text-align: right; white-space: nowrap; }}
-.bar {{ background: #eee; width: 8rem; height: .8rem; margin-top: .35rem; }}
-.bar div {{ background: #0072b2; height: 100%; }}
-.said {{ color: #444; font-size: .9rem; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; }
+td, th { border-bottom: 1px solid #ddd; padding: .35rem .6rem; text-align: left; vertical-align: top; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+.bar { background: #eee; width: 8rem; height: .8rem; margin-top: .35rem; }
+.bar div { background: #0072b2; height: 100%; }
+.said { color: #444; font-size: .9rem; }
 """
 
 
@@ -68,7 +56,7 @@ def page(rows: Iterable[Mapping], labs: Labs) -> str:
         own = [line for line in lines if line[0] == lab and line[3]]
         if own:
             body += _section(lab, own)
-    return _PAGE.format(lang=language(), title=html.escape(title), body="\n".join(body))
+    return html_page(title, body, lang=language(), style=_STYLE)
 
 
 def _section(lab: str, lines: Sequence[Sequence]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from edgelab.course.build import po_path
 from edgelab.course.source import Cell
 from edgelab.course.translate import translations
+from edgelab.grading.html_page import html_page
 from edgelab.grading.mark import Graded, Mark
 from edgelab.grading.run import CellRun
 from edgelab.grading.sandbox import PACKAGE
@@ -34,33 +35,20 @@ MAX_PICTURE = 2_000_000
 MAX_PAGE = 8_000_000  # characters of code and outputs, shared among the exercises
 MAX_CELLS = 50  # of one exercise
 
-_PAGE = """<!DOCTYPE html>
-<html lang="{lang}">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.2rem; margin-top: 2.5rem; }}
-h3 {{ font-size: 1.05rem; }} h2 {{ border-top: 1px solid #ddd; padding-top: 1rem; }}
-pre {{ background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }}
-img {{ max-width: 100%; }}
-.output pre {{ background: none; border-left: 3px solid #ccc; }}
-.prompt {{ display: none; }}
-.verdict {{ border-left: 4px solid #b00020; padding: .4rem .8rem; background: #fdf3f4; }}
-.verdict.correct {{ border-color: #1b7f3b; background: #f1faf4; }}
-table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ddd; padding: .2rem .6rem; }}
-.k, .kn, .kc, .ow {{ color: #00528c; font-weight: 600; }}
-.c1, .sd {{ color: #5c6f62; }} .s1, .s2, .sa {{ color: #a3410a; }}
-.nf, .nc {{ color: #6b2fa0; }} .mi, .mf {{ color: #1b6e6e; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+h3 { font-size: 1.05rem; } h2 { border-top: 1px solid #ddd; padding-top: 1rem; }
+pre { background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }
+img { max-width: 100%; }
+.output pre { background: none; border-left: 3px solid #ccc; }
+.prompt { display: none; }
+.verdict { border-left: 4px solid #b00020; padding: .4rem .8rem; background: #fdf3f4; }
+.verdict.correct { border-color: #1b7f3b; background: #f1faf4; }
+table { border-collapse: collapse; } td, th { border: 1px solid #ddd; padding: .2rem .6rem; }
+.k, .kn, .kc, .ow { color: #00528c; font-weight: 600; }
+.c1, .sd { color: #5c6f62; } .s1, .s2, .sa { color: #a3410a; }
+.nf, .nc { color: #6b2fa0; } .mi, .mf { color: #1b6e6e; }
 """
 
 
@@ -90,7 +78,7 @@ def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> s
     for exercise, mark in graded.marks.items():
         body += _judged(exercise, mark, _)
         body.append(_rendered(exercise, graded, cells, prose, with_cells=mark.verdict != "missing"))
-    return _PAGE.format(lang=graded.lang, title=html.escape(f"{title}: {learner}"), body="\n".join(body))
+    return html_page(f"{title}: {learner}", body, lang=graded.lang, style=_STYLE, pictures=True)
 
 
 def plain_page(graded: Graded, learner: str, lab: str) -> str:
@@ -102,7 +90,7 @@ def plain_page(graded: Graded, learner: str, lab: str) -> str:
         own = (cell for cell in graded.notebook.cells if cell.metadata.edgelab.exercise == exercise)
         code = (cell.source[:MAX_TEXT] for cell in own if cell.metadata.edgelab.role == "exercise")
         body += [f"<pre>{html.escape(source)}</pre>" for source in graded.left_out.get(exercise, code)]
-    return _PAGE.format(lang=graded.lang, title=html.escape(f"{lab}: {learner}"), body="\n".join(body))
+    return html_page(f"{lab}: {learner}", body, lang=graded.lang, style=_STYLE, pictures=True)
 
 
 def with_marks_by_hand(content: str, marks: Mapping[str, tuple[float, str]], lang: str) -> str:

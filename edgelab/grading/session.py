@@ -198,7 +198,7 @@ def _lab_inside(notebook: Returned, labs: Mapping[str, Path]) -> str:
     if notebook.lab in labs:
         return notebook.lab
     exercises = {name: _stubs(source) for name, source in labs.items()}
-    known = {cell.id or cell.name for cell in notebook.cells} | {cell.name for cell in notebook.cells}
+    known = {name for cell in notebook.cells for name in (cell.id, cell.name)}
     counts = {name: len(known & stubs.keys()) for name, stubs in exercises.items()}
     if not any(counts.values()):  # no ids, no names: what functions are there?
         functions = {name for cell in notebook.cells if cell.is_code for name in defined(cell.source)}

@@ -1,4 +1,4 @@
-"""The frame of the pages that grading writes: complete in one file, with no script and nothing fetched from anywhere."""
+"""The frame of the pages that grading writes: complete in one file, with no script, and nothing fetched."""
 
 import html
 from collections.abc import Iterable

@@ -27,6 +27,9 @@ LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
+# The runtimes by the names that `Runner.open` takes, and the files that they run.
+RUNTIMES = {"onnxruntime": ".onnx", "litert": ".tflite", "litert-reference": ".tflite", "tflm": ".tflite"}
+
 
 class Runner:
     """A model in its runtime: call it with float32 images `(N, C, H, W)` and get logits `(N, classes)`, a tensor.
@@ -40,20 +43,43 @@ class Runner:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, threads: int = 1, level: str = "all", save_as: str | Path | None = None
+        cls,
+        path: str | Path,
+        *,
+        runtime: str = "",
+        threads: int = 1,
+        level: str = "all",
+        save_as: str | Path | None = None,
     ) -> Runner:
-        """Return the runner of an `.onnx` file, with so many threads and that `level` of graph optimisation.
+        """Return the runner of an `.onnx` or `.tflite` file, with so many threads.
 
-        `save_as` is where to write the graph that the runtime made of it.
+        `runtime` is one of `RUNTIMES` that takes such files, by default the first: for `.tflite` LiteRT with XNNPACK's
+        kernels, with its reference kernels, or TensorFlow Lite Micro (one thread). For `.onnx`, `level` is how far
+        graph optimisation goes, and `save_as` where to write the graph that it made.
 
         Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
-        load, and for an unknown level.
+        load, and for an unknown level or runtime.
         """
         path = Path(path)
-        if not path.exists():
+        if not path.is_file():
             raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
-        if path.suffix != ".onnx":
-            raise EdgelabError(_("%(path)s is no .onnx file: no runtime for it is installed.") % {"path": path})
+        fitting = [name for name, suffix in RUNTIMES.items() if suffix == path.suffix]
+        if not fitting:
+            raise EdgelabError(_("%(path)s is neither an .onnx nor a .tflite file.") % {"path": path})
+        runtime = runtime or fitting[0]
+        if runtime not in fitting:
+            raise EdgelabError(
+                _("%(runtime)s does not run %(path)s. There are: %(known)s.")
+                % {"runtime": runtime, "path": path, "known": ", ".join(fitting)}
+            )
+        if runtime == "tflm":
+            from edgelab.deploy.microcontroller import open_tflm
+
+            return open_tflm(path)
+        if runtime != "onnxruntime":
+            from edgelab.deploy.litert_runner import LiteRTRunner
+
+            return LiteRTRunner(path, threads=threads, reference=runtime == "litert-reference")
         if level not in LEVELS:
             known = ", ".join(LEVELS)
             raise EdgelabError(

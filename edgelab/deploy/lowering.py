@@ -126,10 +126,13 @@ class Lowering:
 
     def _rounding(self, node: fx.Node) -> fx.Node | None:
         """Return the node that rounds what `node` gives, where nothing else reads it."""
-        if len(node.users) != 1:
-            return None
-        user = next(iter(node.users))
-        return user if isinstance(called_module(self.model, user), (FakeQuantize, SameGrid)) else None
+        while len(node.users) == 1:
+            node = next(iter(node.users))
+            if isinstance(called_module(self.model, node), (FakeQuantize, SameGrid)):
+                return node
+            if not does_nothing(self.model, node):
+                return None
+        return None
 
     def grid(self, node: fx.Node) -> Grid:
         """Return the int8 grid to which a node rounds: the model's own codes, moved by 128 where they are unsigned."""
@@ -142,7 +145,7 @@ class Lowering:
                 _("LiteRT has integer kernels for activations of 8 bits, one scale each, not of %(bits)s.")
                 % {"bits": qparams.spec.bits}
             )
-        return Grid((float(qparams.scale),), (int(qparams.zero_point) - (0 if qparams.spec.signed else 128),))
+        return Grid((float(qparams.scale),), int(qparams.zero_point) - (0 if qparams.spec.signed else 128))
 
     def new(self, name: str, shape: Sequence[int], *, grid: Grid | None = None, last: bool = False) -> Value:
         """Return a new value of torch's `shape`."""

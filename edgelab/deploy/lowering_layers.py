@@ -159,7 +159,7 @@ def padded(call: Call, source: Value, edges: tuple[int, int, int, int], *, lowes
     graph = call.graph
     paddings = graph.constant("paddings", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32))
     inputs, kind, options = [source.tensor, paddings], "PAD", "PadOptions"
-    if lowest and source.grid != Grid(source.grid.scale if source.grid else (), (-128,)):
+    if lowest and not (source.grid and source.grid.zero_point == -128):
         least = np.array([-128], np.int8) if source.grid else np.array([np.finfo(np.float32).min], np.float32)
         inputs, kind, options = [*inputs, graph.constant("lowest", least, source.grid)], "PADV2", "PadV2Options"
     shape = (n, c, h + top + bottom, w + left + right)

@@ -22,11 +22,11 @@ from edgelab.deploy.tflite import Grid
 from edgelab.quantization.graph import called_module, does_nothing, operation
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid
 
-_SIGMOID = Grid((1 / 256,), (-128,))
-_TANH = Grid((1 / 128,), (0,))
+_SIGMOID = Grid((1 / 256,), -128)
+_TANH = Grid((1 / 128,), 0)
 # How many steps the integer kernel of a curve may be off, by its table or its fixed-point arithmetic.
 _APPROXIMATE = {"HARD_SWISH": 2.0, "GELU": 1.0, "ELU": 1.0}
-_SIX = Grid((6 / 255,), (-128,))  # from 0 to 6
+_SIX = Grid((6 / 255,), -128)  # from 0 to 6
 
 
 def reshape(call: Call) -> Value:

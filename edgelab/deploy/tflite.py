@@ -33,16 +33,16 @@ _IDENTIFIER = b"TFL3"
 
 @dataclass(frozen=True)
 class Grid:
-    """Scale and zero point of a tensor of int8 or int32: tuples of one number, or one for each entry along `axis`."""
+    """The grid of a tensor of int8 or int32: a scale, or one for each entry along `axis`, and one zero point."""
 
     scale: tuple[float, ...]
-    zero_point: tuple[int, ...]
+    zero_point: int
     axis: int = 0
 
     @classmethod
     def of_channels(cls, scale: np.ndarray, axis: int) -> Grid:
         """Return the symmetric grid of weights or biases, with the scales `(C,)` along `axis`, or `(1,)` for all."""
-        return cls(tuple(scale.reshape(-1).tolist()), (0,) * scale.size, axis)
+        return cls(tuple(scale.reshape(-1).tolist()), 0, axis)
 
 
 class _Aligned(schema.BufferT):
@@ -60,6 +60,20 @@ class _Aligned(schema.BufferT):
         if data is not None:
             schema.BufferAddData(builder, data)
         return schema.BufferEnd(builder)
+
+
+class _Builder(flatbuffers.Builder):
+    """Writes equal vectors once: the shapes, the scales, and the zero points, of which each channel has one."""
+
+    def __init__(self) -> None:
+        super().__init__(1024)
+        self._written: dict[tuple, int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
+        key = (x.dtype, x.tobytes())
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
 
 
 class Graph:
@@ -89,12 +103,18 @@ class Graph:
         quantization = None
         if grid is not None:
             quantization = schema.QuantizationParametersT(
-                scale=list(grid.scale), zeroPoint=list(grid.zero_point), quantizedDimension=grid.axis
+                scale=np.array(grid.scale, np.float32),
+                zeroPoint=np.full(len(grid.scale), grid.zero_point, np.int64),  # LiteRT wants as many
+                quantizedDimension=grid.axis,
             )
-        shape = [int(size) for size in shape]
         self.tensors.append(
             schema.TensorT(
-                shape=shape, type=TYPES[dtype], buffer=buffer, name=name, quantization=quantization, hasRank=True
+                shape=np.array(shape, np.int32),
+                type=TYPES[dtype],
+                buffer=buffer,
+                name=name,
+                quantization=quantization,
+                hasRank=True,
             )
         )
         return len(self.tensors) - 1
@@ -141,7 +161,7 @@ class Graph:
 def pack(model: Any) -> bytes:
     """Return the bytes of the schema's `ModelT`, with all buffers inside the FlatBuffer and aligned."""
     model.buffers = [_Aligned(data=buffer.data) for buffer in model.buffers]
-    builder = flatbuffers.Builder(1024)
+    builder = _Builder()
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
 

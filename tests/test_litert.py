@@ -239,7 +239,10 @@ def test_padding_by_name(layer, tmp_path):
 
 def test_the_file_holds_the_models_codes(tmp_path):
     torch.manual_seed(0)
-    model = quantized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(64, 5)), images(32))
+    model = quantized(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(64, 5)),
+        images(32),
+    )
     path = to_litert(model, images(1), tmp_path / "model.tflite")
     found, _operators = opened(path)
     tensors = {tensor.name.decode(): tensor for tensor in found.subgraphs[0].tensors}
@@ -273,7 +276,9 @@ def test_constants_lie_in_the_file_and_aligned(tmp_path):
         assert buffer.Offset() == 0
         if buffer.DataLength():
             data = buffer.DataAsNumpy()
-            start = data.__array_interface__["data"][0] - np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+            start = (
+                data.__array_interface__["data"][0] - np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+            )
             assert start % 16 == 0
     assert inline_buffers(content, "model.tflite") is content
 
@@ -376,7 +381,9 @@ def test_a_file_of_another_ending_is_refused(tmp_path):
         to_litert(resnet((4, 8)), images(1), tmp_path / "model.lite")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model at all", b"\x1c\0\0\0TFL3" + bytes(40)], ids=["empty", "text", "header"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a model at all", b"\x1c\0\0\0TFL3" + bytes(40)], ids=["empty", "text", "header"]
+)
 def test_a_file_that_cannot_be_run_is_named(content, tmp_path):
     path = tmp_path / "corrupt.tflite"
     path.write_bytes(content)

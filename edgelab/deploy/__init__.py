@@ -2,7 +2,7 @@
 
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.litert import to_litert
-from edgelab.deploy.microcontroller import arena_bytes, c_array
+from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
 from edgelab.deploy.npu import NpuEstimate, npu_estimate
 from edgelab.deploy.onnx import operators, to_onnx
 from edgelab.deploy.runner import LEVELS, RUNTIMES, Parity, Runner, check_parity
@@ -10,9 +10,11 @@ from edgelab.deploy.runner import LEVELS, RUNTIMES, Parity, Runner, check_parity
 __all__ = [
     "LEVELS",
     "RUNTIMES",
+    "Arena",
     "NpuEstimate",
     "Parity",
     "Runner",
+    "arena",
     "arena_bytes",
     "as_kernels",
     "c_array",

@@ -140,9 +140,7 @@ def _pad(
     """
     sizes, outs = source.shape[2:], call.shape[2:]
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    needed = [
-        max(0, (o - 1) * s + span - size) for o, s, span, size in zip(outs, stride, spans, sizes, strict=True)
-    ]
+    needed = [max(0, (o - 1) * s + span - size) for o, s, span, size in zip(outs, stride, spans, sizes, strict=True)]
     if all(b == n // 2 and -(-size // s) == o
            for b, n, size, s, o in zip(begins, needed, sizes, stride, outs, strict=True)):  # fmt: skip
         return source, SAME

@@ -204,7 +204,12 @@ def softmax(call: Call) -> Value:
     source = call.lowering.as_last(call.sources[0])
     call.allow(1 / 256 if call.integer else 0.0)
     return call.emit(
-        "SOFTMAX", [source.tensor], "SoftmaxOptions", grid=_SIGMOID if call.integer else None, last=source.last, beta=1.0
+        "SOFTMAX",
+        [source.tensor],
+        "SoftmaxOptions",
+        grid=_SIGMOID if call.integer else None,
+        last=source.last,
+        beta=1.0,
     )
 
 

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,11 +81,33 @@ def open_tflm(path: Path) -> Runner:
     return LiteRTRunner(path, reference=True)
 
 
-def arena_bytes(path: str | Path) -> int:
-    """Return the bytes of arena that TensorFlow Lite Micro takes for a `.tflite` file, in its own count.
+@dataclass(frozen=True)
+class Arena:
+    """What TensorFlow Lite Micro takes of its arena, in bytes: `activations` and `records`.
 
-    They hold the activations, the kernels' scratch memory, and the interpreter's own records; not the model, which
-    stays in flash. The records have pointers, of 8 bytes here and of 4 on a Cortex-M: there it is somewhat less.
+    Activations are in one place after another: what `measure.peak_activation_bytes` counts, rounded up to 16 for each
+    tensor, and the kernels' scratch memory. Records stay: the interpreter's own of each tensor and operator, and for
+    each channel of a layer the multiplier and shift that bring its sum back to a code, 8 bytes.
+    """
+
+    activations: int
+    records: int
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of arena that firmware must set aside."""
+        return self.activations + self.records
+
+
+def arena_bytes(path: str | Path) -> int:
+    """Return the bytes of arena that TensorFlow Lite Micro takes for a `.tflite` file; see `arena`."""
+    return arena(path).bytes
+
+
+def arena(path: str | Path) -> Arena:
+    """Return what TensorFlow Lite Micro allocates for a `.tflite` file, in its own count. The model stays in flash.
+
+    The records hold pointers, of 8 bytes here and of 4 on a Cortex-M: there they are somewhat smaller.
 
     Raise `EdgelabError` as `TFLMRunner`, and where the interpreter crashes: it runs in a process of its own.
     """
@@ -100,13 +123,13 @@ def arena_bytes(path: str | Path) -> int:
             raise EdgelabError(
                 _("%(path)s took more than %(seconds)s s: stopped.") % {"path": path, "seconds": _SECONDS}
             ) from None
-    found = re.search(r"Arena allocation total (\d+) bytes", done.stderr)
-    if found is None:
+    parts = [re.search(rf"Arena allocation {part} (\d+) bytes", done.stderr) for part in ("head", "tail")]
+    if parts[0] is None or parts[1] is None:
         reason = done.stderr.strip().partition("\n")[0] if done.returncode > 0 else f"crash ({done.returncode})"
         raise EdgelabError(
             _("TensorFlow Lite Micro cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
         )
-    return int(found[1])
+    return Arena(int(parts[0][1]), int(parts[1][1]))
 
 
 class CArray(NamedTuple):

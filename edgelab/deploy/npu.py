@@ -38,8 +38,8 @@ _SECONDS = 300
 class NpuEstimate:
     """Arm's estimate of one inference: microseconds, bytes of flash and SRAM, and how busy the NPU is.
 
-    `npu_share` is the share of operators that run on the NPU, in [0, 1]; those that stay on the CPU are named in
-    `cpu_operators` and take no time in this estimate. `macs_per_cycle` is of the model's MACs; the number in the
+    `npu_share` is the share of operators that run on the NPU, in (0, 1]; those that stay on the CPU take no time in this
+    estimate, and `cpu_operators` names them, by the tensors that they give. `macs_per_cycle` is of the model's MACs; the number in the
     accelerator's name is the most there can be.
     """
 
@@ -57,7 +57,8 @@ class NpuEstimate:
 def npu_estimate(path: str | Path, *, accelerator: str = "ethos-u55-128") -> NpuEstimate:
     """Return Vela's estimate for a `.tflite` file on one of `ACCELERATORS`.
 
-    Raise `EdgelabError` for an unknown accelerator, where Vela is not installed, and for a file that it cannot compile.
+    Raise `EdgelabError` for an unknown accelerator, where Vela is not installed, for a file that it cannot compile, and
+    for one of which nothing runs on the NPU, as a float model: there is nothing to estimate.
     """
     path = Path(path)
     if accelerator not in ACCELERATORS:
@@ -95,7 +96,10 @@ def npu_estimate(path: str | Path, *, accelerator: str = "ethos-u55-128") -> Npu
                 % {"path": path, "reason": lines[-1] if lines else f"exit code {done.returncode}"}
             )
         row = next(csv.DictReader(summaries[0].read_text().splitlines()))
-    return _estimate(row, done.stdout, accelerator, system)
+    estimate = _estimate(row, done.stdout, accelerator, system)
+    if estimate.npu_share == 0:
+        raise EdgelabError(_("Nothing of %(path)s runs on an NPU, which takes int8: quantize it.") % {"path": path})
+    return estimate
 
 
 def _estimate(row: dict[str, str], words: str, accelerator: str, system: str) -> NpuEstimate:
@@ -111,5 +115,5 @@ def _estimate(row: dict[str, str], words: str, accelerator: str, system: str) ->
         sram_bytes=round(1024 * float(row["sram_memory_used"])),
         npu_share=counts.get("NPU", 0) / max(1, sum(counts.values())),
         macs_per_cycle=float(row["nn_macs"]) / cycles if cycles else 0.0,
-        cpu_operators=tuple(re.findall(r"^\s+CPU: (\w+)", words, re.MULTILINE)),
+        cpu_operators=tuple(re.findall(r"^\s+CPU: \S+ = (.+) \(", words, re.MULTILINE)),
     )

@@ -1,4 +1,4 @@
-"""TensorFlow Lite Micro, its arena, C arrays and Vela, against LiteRT's reference kernels, sums by hand and a C compiler."""
+"""TensorFlow Lite Micro, its arena, C arrays and Vela, against LiteRT's reference kernels, sums and a C compiler."""
 
 import shutil
 import subprocess
@@ -133,7 +133,7 @@ def test_a_float_model_has_no_estimate(student, tmp_path):
 
 @vela
 def test_vela_names_what_it_cannot_do(student, tmp_path):
-    with pytest.raises(EdgelabError, match="no accelerator 'ethos-u99'. There are: ethos-u55-32, "):
+    with pytest.raises(EdgelabError, match=r"no accelerator 'ethos-u99'\. There are: ethos-u55-32, "):
         npu_estimate(student[0], accelerator="ethos-u99")
     with pytest.raises(EdgelabError, match="no model file"):
         npu_estimate(tmp_path / "gone.tflite")

@@ -1,5 +1,6 @@
 """From a trained model to the file that another runtime runs, and the proof that it is the same model."""
 
+from edgelab.deploy.compare import Agreement, LayerDifference, compare
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.litert import to_litert
 from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
@@ -10,7 +11,9 @@ from edgelab.deploy.runner import LEVELS, RUNTIMES, Parity, Runner, check_parity
 __all__ = [
     "LEVELS",
     "RUNTIMES",
+    "Agreement",
     "Arena",
+    "LayerDifference",
     "NpuEstimate",
     "Parity",
     "Runner",
@@ -19,6 +22,7 @@ __all__ = [
     "as_kernels",
     "c_array",
     "check_parity",
+    "compare",
     "npu_estimate",
     "operators",
     "to_litert",

@@ -62,32 +62,44 @@ class Port:
 class TFLiteRunner(Runner):
     """A `.tflite` file in a runtime of its family, which gives `run`."""
 
+    file: Path | bytes
     input: Port
     output: Port
+    outputs: tuple[Port, ...]
 
-    def _connect(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]], path: str) -> None:
-        """Take the file's inputs and outputs; raise `EdgelabError` unless it is one model of images."""
+    def _connect(
+        self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]], path: str, inside: bool
+    ) -> None:
+        """Take the file's inputs and outputs; raise `EdgelabError` unless it is one model of images.
+
+        `inside`: it may have any outputs, for `every_output`.
+        """
         if len(inputs) != 1 or len(inputs[0]["shape"]) < 2:
             raise EdgelabError(
                 _("%(path)s is no model of images: it should take one input (N, C, H, W).") % {"path": path}
             )
-        if len(outputs) != 1:
+        if len(outputs) != 1 and not inside:
             raise EdgelabError(
                 _("%(path)s gives %(count)s outputs (%(names)s): it should give the logits alone.")
                 % {"path": path, "count": len(outputs), "names": ", ".join(out["name"] for out in outputs)}
             )
-        for details in (inputs[0], outputs[0]):
+        for details in (inputs[0], *([] if inside else outputs)):
             port = Port.of(details)
             if not (port.dtype == np.float32 or (port.dtype in (np.int8, np.uint8) and port.scale > 0)):
                 raise EdgelabError(
                     _("%(path)s takes or gives %(type)s at %(name)s: it should be float32, or int8 with a scale.")
                     % {"path": path, "type": port.dtype.name, "name": port.name or "-"}
                 )
-        self.input, self.output = Port.of(inputs[0]), Port.of(outputs[0])
+        self.input, self.outputs = Port.of(inputs[0]), tuple(Port.of(details) for details in outputs)
+        self.output, self.batch = self.outputs[0], max(1, self.input.shape[0])
 
     @abstractmethod
     def run(self, stored: np.ndarray) -> np.ndarray:
         """Return what the output tensor holds after a run on `stored`, which the input tensor is to hold."""
+
+    @abstractmethod
+    def every_output(self, stored: np.ndarray) -> list[np.ndarray]:
+        """Return what each output tensor holds after a run on `stored`."""
 
     def stored(self, images: torch.Tensor) -> np.ndarray:
         """Return what the input tensor is to hold for a batch of images: its codes, channels last where it has them so.
@@ -110,13 +122,13 @@ class TFLiteRunner(Runner):
         return lambda: self.run(stored)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        images, batch = as_input(images), self.input.shape[0]
-        if batch and len(images) % batch:
+        images, batch = as_input(images), self.batch
+        if len(images) % batch:
             raise EdgelabError(
                 _("This file takes %(batch)s images at a time, and %(images)s do not divide into that.")
                 % {"batch": batch, "images": len(images)}
             )
-        runs = [self.run(self.stored(part)) for part in images.split(max(1, batch))]
+        runs = [self.run(self.stored(part)) for part in images.split(batch)]
         return torch.from_numpy(self.output.numbers(np.concatenate(runs)))
 
 
@@ -124,13 +136,24 @@ class LiteRTRunner(TFLiteRunner):
     """A `.tflite` file in LiteRT, on the CPU.
 
     By default its kernels are XNNPACK's. `reference` takes the reference kernels, plain loops, after which TensorFlow
-    Lite Micro's are made. `keep` keeps every tensor for `real`, and does without XNNPACK.
+    Lite Micro's are made. `keep` keeps every tensor for `real`, and does without XNNPACK. `inside`: the file may have
+    any outputs.
 
     Raise `EdgelabError` for a file that LiteRT cannot load, or that is no model of images.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int = 1, reference: bool = False, keep: bool = False):
+    def __init__(
+        self,
+        model: Path | bytes,
+        *,
+        threads: int = 1,
+        reference: bool = False,
+        keep: bool = False,
+        inside: bool = False,
+    ):
         path = str(model) if isinstance(model, Path) else "model.tflite"
+        if isinstance(model, Path) and model.stat().st_size == 0:
+            raise EdgelabError(_("%(path)s is empty.") % {"path": path})
         source: dict[str, Any] = {"model_path": path} if isinstance(model, Path) else {"model_content": model}
         try:
             with captured_stderr():
@@ -145,18 +168,25 @@ class LiteRTRunner(TFLiteRunner):
             raise EdgelabError(
                 _("LiteRT cannot load %(path)s: %(reason)s") % {"path": path, "reason": first_line(error)}
             ) from None
-        self.name, self.threads = "litert-reference" if reference else "litert", threads
+        self.name, self.threads, self.file = "litert-reference" if reference else "litert", threads, model
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        self._connect(inputs, outputs, path)
-        self._places = inputs[0]["index"], outputs[0]["index"]
+        self._connect(inputs, outputs, path, inside)
+        self._place, self._places = inputs[0]["index"], [details["index"] for details in outputs]
 
     def run(self, stored: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._places[0], stored)
+        self._invoke(stored)
+        return self._interpreter.get_tensor(self._places[0])
+
+    def every_output(self, stored: np.ndarray) -> list[np.ndarray]:
+        self._invoke(stored)
+        return [self._interpreter.get_tensor(place) for place in self._places]
+
+    def _invoke(self, stored: np.ndarray) -> None:
+        self._interpreter.set_tensor(self._place, stored)
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise EdgelabError(_("LiteRT cannot run this file: %(reason)s") % {"reason": first_line(error)}) from None
-        return self._interpreter.get_tensor(self._places[1])
 
     def real(self, tensor: int) -> np.ndarray:
         """Return the real numbers that a tensor, known by its index, held in the last run; for `keep` only."""

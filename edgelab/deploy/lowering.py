@@ -121,8 +121,11 @@ class Lowering:
         for place in (node, other):
             if place is not None:
                 self.values[place] = value
-                if isinstance(called_module(self.model, place), (FakeQuantize, SameGrid)):
+                module = called_module(self.model, place)
+                if isinstance(module, (FakeQuantize, SameGrid)):
                     self.rounded[place] = value
+                if isinstance(module, FakeQuantize):  # the name that the scale has in an ONNX file
+                    self.graph.tensors[value.tensor].name = str(place.target).removeprefix("quantize_")
 
     def _rounding(self, node: fx.Node) -> fx.Node | None:
         """Return the node that rounds what `node` gives, where nothing else reads it."""

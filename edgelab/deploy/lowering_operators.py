@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edgelab.deploy import lowering_layers as layers
 from edgelab.deploy.lowering import TO_FIRST, TO_LAST, Call, Handler, Lowering, Value
 from edgelab.deploy.tflite import Grid
-from edgelab.quantization.graph import called_module, does_nothing, operation
+from edgelab.quantization.graph import called_module, does_nothing
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid
 
 _SIGMOID = Grid((1 / 256,), -128)
@@ -127,7 +127,7 @@ def _fused(options: str, activation: int) -> dict[str, int]:
 
 
 def _constant(call: Call, number: float | torch.Tensor, last: bool, integer: bool) -> int:
-    """Return a constant that broadcasts over the output: float32, or codes of a grid from -its largest to its largest."""
+    """Return a constant that broadcasts over the output: float32, or codes of a symmetric grid up to its largest."""
     array = np.asarray(number, np.float32)
     if last and array.ndim:
         array = array.reshape((1,) * (4 - array.ndim) + array.shape).transpose(TO_LAST)
@@ -187,7 +187,7 @@ def hard_sigmoid(call: Call) -> Value:
 
 
 def silu(call: Call) -> Value:
-    """x sigmoid(x), in two operators."""
+    """The product x sigmoid(x), in two operators."""
     source = call.sources[0]
     grids = (_SIGMOID, call.grid) if call.integer else (None, None)
     if call.integer and source.grid:

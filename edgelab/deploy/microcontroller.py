@@ -22,7 +22,7 @@ import numpy as np
 
 from edgelab.deploy.litert_runner import LiteRTRunner, TFLiteRunner, captured_stderr, first_line
 from edgelab.deploy.runner import Runner
-from edgelab.deploy.tflite import inline_buffers
+from edgelab.deploy.tflite import inline_buffers, unpack
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
@@ -33,31 +33,38 @@ _SECONDS = 120
 class TFLMRunner(TFLiteRunner):
     """A `.tflite` file in TensorFlow Lite Micro, on one thread. Constants outside the FlatBuffer are brought inside.
 
+    `inside`: the file may have any outputs. Like the interpreter on a device it trusts the file: one that comes from a
+    stranger is for a process of its own.
+
     Raise `EdgelabError` where the interpreter is not installed, and for a file that it cannot load, with its reason.
-    Like the interpreter on a device it trusts the file: what comes from strangers is for a process of its own.
     """
 
-    def __init__(self, path: Path, *, keep: bool = False):
+    def __init__(self, path: Path, *, inside: bool = False):
         runtime = _tflm()
         content = inline_buffers(path.read_bytes(), str(path))
-        config = runtime.InterpreterConfig
         with captured_stderr() as words:
             try:
-                self._interpreter = runtime.Interpreter.from_bytes(
-                    content,
-                    arena_size=_ARENA,
-                    intrepreter_config=config.kPreserveAllTensors if keep else config.kAllocationRecording,
-                )
-                inputs, outputs = self._interpreter.get_input_details(0), self._interpreter.get_output_details(0)
+                self._interpreter = runtime.Interpreter.from_bytes(content, arena_size=_ARENA)
+                count = len(unpack(content, str(path)).subgraphs[0].outputs) if inside else 1
+                inputs = [self._interpreter.get_input_details(0)]
+                outputs = [self._interpreter.get_output_details(place) for place in range(count)]
             except (RuntimeError, ValueError) as error:
                 reason = words().strip().partition("\n")[0] or first_line(error)
                 raise EdgelabError(
                     _("TensorFlow Lite Micro cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
                 ) from None
-        self.name, self.threads = "tflm", 1
-        self._connect([inputs], [outputs], str(path))
+        self.name, self.threads, self.file = "tflm", 1, path
+        self._connect(inputs, outputs, str(path), inside)
 
     def run(self, stored: np.ndarray) -> np.ndarray:
+        self._invoke(stored)
+        return self._interpreter.get_output(0).copy()
+
+    def every_output(self, stored: np.ndarray) -> list[np.ndarray]:
+        self._invoke(stored)
+        return [self._interpreter.get_output(place).copy() for place in range(len(self.outputs))]
+
+    def _invoke(self, stored: np.ndarray) -> None:
         self._interpreter.set_input(stored, 0)
         with captured_stderr() as words:
             try:
@@ -67,7 +74,6 @@ class TFLMRunner(TFLiteRunner):
                 raise EdgelabError(
                     _("TensorFlow Lite Micro cannot run this file: %(reason)s") % {"reason": reason}
                 ) from None
-        return self._interpreter.get_output(0).copy()
 
 
 def open_tflm(path: Path) -> Runner:

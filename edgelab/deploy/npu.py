@@ -1,4 +1,4 @@
-"""What Arm's compiler Vela says of a model on an Ethos-U, the NPU beside many newer Cortex-M: an estimate, no measurement.
+"""What Arm's compiler Vela says of a model on an Ethos-U, the NPU of newer microcontrollers: an estimate.
 
 Vela decides which operators the NPU takes, encodes their weights (zeros nearly vanish), plans the SRAM, and reckons the
 cycles of each operator. Source: https://gitlab.arm.com/artificial-intelligence/ethos-u/ethos-u-vela
@@ -38,9 +38,9 @@ _SECONDS = 300
 class NpuEstimate:
     """Arm's estimate of one inference: microseconds, bytes of flash and SRAM, and how busy the NPU is.
 
-    `npu_share` is the share of operators that run on the NPU, in (0, 1]; those that stay on the CPU take no time in this
-    estimate, and `cpu_operators` names them, by the tensors that they give. `macs_per_cycle` is of the model's MACs; the number in the
-    accelerator's name is the most there can be.
+    `npu_share` is the share of operators that run on the NPU, in (0, 1]; those that stay on the CPU take no time here,
+    and `cpu_operators` names them, by the tensors that they give. `macs_per_cycle` is of the model's MACs; the number
+    in the accelerator's name is the most there can be.
     """
 
     accelerator: str

@@ -39,7 +39,7 @@ class Runner:
     """
 
     def __init__(self, model: nn.Module):
-        self.name, self._model = "torch", model.eval()
+        self.name, self.model, self.batch = "torch", model.eval(), 1
 
     @classmethod
     def open(
@@ -93,13 +93,13 @@ class Runner:
 
         def run() -> object:
             with torch.inference_mode():
-                return self._model(image)
+                return self.model(image)
 
         return run
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self._model(images)
+        return self.model(images)
 
 
 def exact_options() -> onnxruntime.SessionOptions:
@@ -131,7 +131,7 @@ def every_value(
         path = Path(folder) / "trial.onnx"
         onnx.save(opened, path)
         try:
-            session = _session(path, options)
+            session = open_session(path, options)
             feeds = ({session.get_inputs()[0].name: batch.contiguous().numpy()} for batch in batches)
             return [tuple(map(torch.from_numpy, session.run(names, feed))) for feed in feeds]
         except Exception as error:  # the runtime's own classes
@@ -139,7 +139,7 @@ def every_value(
             raise EdgelabError(_("ONNX Runtime cannot run this model: %(reason)s") % {"reason": reason}) from None
 
 
-def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def open_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """Return a session of the file; where two layers share their codes, of a copy in memory in which each has its own.
 
     ONNX Runtime 1.32 rewrites int8 weights for its exact kernels, and stops where it meets the same ones again.
@@ -189,13 +189,13 @@ class OnnxRunner(Runner):
             options.optimized_model_filepath = str(save_as)
         options.log_severity_level = 3  # errors only: a learner can do nothing about its warnings
         try:
-            self._session = _session(path, options)
+            self._session = open_session(path, options)
         except Exception as error:  # the runtime raises a class of its own for every kind of trouble
             reason = str(error).partition("\n")[0]
             raise EdgelabError(
                 _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
             ) from None
-        self.name, self.threads = "onnxruntime", threads
+        self.name, self.threads, self.file = "onnxruntime", threads, path
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) < 2:
             raise EdgelabError(
@@ -214,6 +214,7 @@ class OnnxRunner(Runner):
                 )
         self._input, self._shape = inputs[0].name, inputs[0].shape
         self._batch = self._shape[0] if isinstance(self._shape[0], int) else None
+        self.batch = self._batch or 1
 
     def once(self, image: torch.Tensor) -> Callable[[], np.ndarray]:
         array = np.ascontiguousarray(as_input(image).numpy())
@@ -262,7 +263,11 @@ def check_parity(
 ) -> Parity:
     """Return the `Parity` of `runner` with `model`, two functions of images `(N, C, H, W)`."""
     with torch.inference_mode():
-        expected, got = model(images), runner(images)
+        return parity_of(model(images), runner(images))
+
+
+def parity_of(expected: torch.Tensor, got: torch.Tensor) -> Parity:
+    """Return the `Parity` of two runs' logits, `(N, classes)`."""
     difference = (got - expected).abs()
     return Parity(
         largest=float(difference.max()),

@@ -1,4 +1,4 @@
-"""Run by `arena_bytes` in a process of its own, for files may crash it: what TensorFlow Lite Micro says of its arena."""
+"""Run by `arena` in a process of its own, for a file may crash it: what TensorFlow Lite Micro says of its arena."""
 
 import sys
 

@@ -31,13 +31,14 @@ def isolated(work: Callable[..., Any], *args: object, seconds: float = SECONDS) 
     process = context.Process(target=_child, args=(theirs, work, args), daemon=True)
     process.start()
     theirs.close()
-    place = ""
+    place, done = "", False
     try:
         while ours.poll(seconds):
             kind, content = ours.recv()
             if kind == "place":
                 place = content
             elif kind == "result":
+                done = True
                 return content
             else:
                 raise EdgelabError(content)
@@ -52,6 +53,7 @@ def isolated(work: Callable[..., Any], *args: object, seconds: float = SECONDS) 
             _("%(path)s makes its runtime crash (%(reason)s).") % {"path": place, "reason": reason}
         ) from None
     finally:
+        process.join(5 if done else 0)  # it may have to clear up after itself
         process.kill()
         process.join()
         ours.close()

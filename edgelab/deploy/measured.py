@@ -204,10 +204,8 @@ def _accuracy(path: Path, loaded: Dataset, threads: int) -> float:
             _("It gives %(found)s, and %(dataset)s has %(classes)s classes.")
             % {"found": tuple(logits.shape[1:]), "dataset": loaded.name, "classes": len(loaded.classes)}
         )
-    whole = len(loaded.test) // runner.batch * runner.batch
-    return evaluate(
-        _as_it_takes_them(runner), loaded.test[:whole], batch_size=max(1, 250 // runner.batch) * runner.batch
-    )
+    whole, batch_size = len(loaded.test) // runner.batch * runner.batch, max(1, 250 // runner.batch) * runner.batch
+    return evaluate(_as_it_takes_them(runner), loaded.test[:whole], batch_size=batch_size)
 
 
 def _as_it_takes_them(runner: Runner) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -3,48 +3,59 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from edgelab.deploy.measured import Measured
+from edgelab.deploy.measured import Measured, Speed
+from edgelab.deploy.npu import NpuEstimate
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.numbers import number
 
 
 def describe(found: Mapping[str, Measured], device: str) -> Iterator[str]:
-    """Yield a sentence for each comparison, arena, estimate, broken limit, and missing figure."""
+    """Yield a sentence for each comparison, arena, estimate, limit of the device, and missing figure."""
     first = next(iter(found))
-    verdicts = {"faster": _("faster"), "slower": _("slower"), "inconclusive": _("inconclusive")}
     for name, model in found.items():
         if model.speed is not None:
-            speed = model.speed
-            yield _("%(name)s against %(first)s: %(verdict)s, %(ratio).2f times as fast (95 %% interval: %(low).2f to %(high).2f)") % {
-                "name": name, "first": first, "verdict": verdicts[speed.verdict], "ratio": speed.ratio,
-                "low": speed.low, "high": speed.high,
-            }  # fmt: skip
+            yield f"{name}: {_speed(model.speed, first)}"
         if model.arena_bytes is not None:
-            yield _("%(name)s in TensorFlow Lite Micro: an arena of %(kib)s KiB") % {
-                "name": name,
-                "kib": number(model.arena_bytes / 1024, ".1f"),
-            }
+            arena = number(model.arena_bytes / 1024, ".1f")
+            yield _("%(name)s: an arena of %(kib)s KiB in TensorFlow Lite Micro") % {"name": name, "kib": arena}
         if model.npu is not None:
-            npu = model.npu
-            yield _(
-                "%(name)s on an %(npu)s, by Arm's estimate: %(us)s µs, %(flash)s KiB of flash, %(sram)s KiB of SRAM, "
-                "%(share).0f %% of the operators on the NPU"
-            ) % {
+            yield f"{name}: {_npu(model.npu)}"
+        if model.breaks:
+            limits = ", ".join(model.breaks)
+            yield _("%(name)s: does not fit %(device)s: %(limits)s") % {
                 "name": name,
-                "npu": npu.accelerator,
-                "us": number(npu.microseconds, ".0f"),
-                "flash": number(npu.flash_bytes / 1024, ".1f"),
-                "sram": number(npu.sram_bytes / 1024, ".1f"),
-                "share": 100 * npu.npu_share,
+                "device": device,
+                "limits": limits,
             }
-        if model.breaks is not None:
-            fits = (
-                _("%(name)s fits %(device)s") if not model.breaks else _("%(name)s does not fit %(device)s: %(limits)s")
-            )
-            yield fits % {"name": name, "device": device, "limits": ", ".join(model.breaks)}
+        elif model.breaks is not None:
+            yield _("%(name)s: fits %(device)s") % {"name": name, "device": device}
         for figure, reason in (model.unmeasured or {}).items():
-            yield _("%(name)s, %(figure)s: left out. %(reason)s") % {"name": name, "figure": figure, "reason": reason}
+            yield _("%(name)s: %(figure)s is left out. %(reason)s") % {
+                "name": name,
+                "figure": figure,
+                "reason": reason,
+            }
+
+
+def _speed(speed: Speed, first: str) -> str:
+    verdicts = {"faster": _("faster"), "slower": _("slower"), "inconclusive": _("inconclusive")}
+    words = _("%(ratio).2f times as fast as %(first)s (95 %% interval: %(low).2f to %(high).2f): %(verdict)s")
+    return words % {**vars(speed), "first": first, "verdict": verdicts[speed.verdict]}
+
+
+def _npu(npu: NpuEstimate) -> str:
+    words = _(
+        "by Arm's estimate %(us)s µs on an %(npu)s, with %(flash)s KiB of flash and %(sram)s KiB of SRAM; %(share).0f %% "
+        "of the operators run on it"
+    )
+    return words % {
+        "npu": npu.accelerator,
+        "us": number(npu.microseconds, ".0f"),
+        "flash": number(npu.flash_bytes / 1024, ".1f"),
+        "sram": number(npu.sram_bytes / 1024, ".1f"),
+        "share": 100 * npu.npu_share,
+    }
 
 
 def draw(found: Mapping[str, Measured], path: Path) -> None:

@@ -49,13 +49,15 @@ class Runner:
         runtime: str = "",
         threads: int = 1,
         level: str = "all",
+        exact: bool = True,
         save_as: str | Path | None = None,
     ) -> Runner:
         """Return the runner of an `.onnx` or `.tflite` file, with so many threads.
 
         `runtime` is one of `RUNTIMES` that takes such files, by default the first: for `.tflite` LiteRT with XNNPACK's
         kernels, with its reference kernels, or TensorFlow Lite Micro (one thread). For `.onnx`, `level` is how far
-        graph optimisation goes, and `save_as` where to write the graph that it made.
+        graph optimisation goes, `exact=False` takes ONNX Runtime's own choice of integer kernels, see `exact_options`,
+        and `save_as` is where to write the graph that it made.
 
         Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
         load, and for an unknown level or runtime.
@@ -85,7 +87,8 @@ class Runner:
             raise EdgelabError(
                 _("There is no level %(level)r. There are: %(known)s.") % {"level": level, "known": known}
             )
-        return OnnxRunner(path, threads=threads, level=level, save_as=save_as)
+        options = exact_options() if exact else onnxruntime.SessionOptions()
+        return OnnxRunner(path, options, threads=threads, level=level, save_as=save_as)
 
     def once(self, image: torch.Tensor) -> Callable[[], object]:
         """Return a function without arguments that runs the model on `image` once: for `measure_latency`."""
@@ -181,8 +184,15 @@ def _open(model: Path | bytes, options: onnxruntime.SessionOptions) -> onnxrunti
 class OnnxRunner(Runner):
     """A model file in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path: Path, *, threads: int, level: str, save_as: str | Path | None):
-        options = exact_options()
+    def __init__(
+        self,
+        path: Path,
+        options: onnxruntime.SessionOptions,
+        *,
+        threads: int,
+        level: str,
+        save_as: str | Path | None,
+    ):
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = LEVELS[level]
         if save_as is not None:

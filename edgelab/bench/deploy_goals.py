@@ -1,4 +1,4 @@
-"""The runtimes in figures: the same integers in ONNX Runtime, LiteRT and TensorFlow Lite Micro, beside Google's tools."""
+"""The runtimes in figures: the same integers in ONNX Runtime, LiteRT and Micro, and beside the tools of LiteRT."""
 
 import subprocess
 import sys

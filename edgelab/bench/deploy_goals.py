@@ -13,7 +13,7 @@ from torch import fx, nn
 from edgelab import data
 from edgelab.bench.claims import Claim
 from edgelab.data import Dataset, normalize
-from edgelab.deploy import Runner, arena, compare, litert_quantizers, to_litert, to_onnx
+from edgelab.deploy import Runner, arena, compare, litert_quantizers, npu_estimate, to_litert, to_onnx
 from edgelab.measure import compare_latency, peak_activation_bytes
 from edgelab.models import load_pretrained
 from edgelab.models.zoo import RECIPES
@@ -110,7 +110,7 @@ def on_a_microcontroller(loaded: Dataset, name: str, folder: Path) -> list[Claim
     found = compare(Runner.open(path, runtime="tflm"), Runner.open(path, runtime="litert-reference"), images)
     against = compare(path, Runner.open(path, runtime="litert-reference"), images)
     steps = max((layer.largest for layer in found.layers), default=0.0)
-    kept = arena(path)
+    kept, npu = arena(path), npu_estimate(path)
     peak = peak_activation_bytes(load_pretrained(name, loaded.name), images[:1], fused=True) / 4
     title = f"{loaded.name}/{name}, Micro"
     return [
@@ -121,6 +121,9 @@ def on_a_microcontroller(loaded: Dataset, name: str, folder: Path) -> list[Claim
         Claim(f"{title}: arena for activations over their counted peak", kept.activations / peak, "x", at_most=1.1),
         Claim(f"{title}: whole arena, KiB", kept.bytes / 1024),
         Claim(f"{title}: of it records, KiB", kept.records / 1024),
+        Claim(f"{title}: file, KiB", path.stat().st_size / 1024),
+        Claim(f"{title}: Arm's estimate for an Ethos-U55-128, µs", npu.microseconds),
+        Claim(f"{title}: its flash, KiB", npu.flash_bytes / 1024),
     ]
 
 

@@ -24,6 +24,11 @@ def _(message: str) -> str:
     return _catalogue(language()).gettext(message)
 
 
+def N_(message: str) -> str:  # noqa: N802 - gettext's own name for it
+    """Return `message` as it is: it is a text for the catalogue, and translated where it is shown."""
+    return message
+
+
 def ngettext(singular: str, plural: str, count: int) -> str:
     """Return `singular` or `plural`, whichever `count` asks for, in the learner's language."""
     return _catalogue(language()).ngettext(singular, plural, count)

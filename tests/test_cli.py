@@ -66,7 +66,7 @@ def test_lab_copies_and_starts(run, started, tmp_path: Path):
     assert (result.exit_code, result.stderr) == (0, "")
     assert (tmp_path / "mine" / "es" / "00_start.ipynb").exists()
     (arguments,) = started
-    assert "--LabApp.default_url=/lab/tree/es/00_start.ipynb" in arguments
+    assert "--LabApp.default_url=/lab/tree/es/index.md" in arguments
     assert f"--ServerApp.root_dir={tmp_path / 'mine'}" in arguments
 
 

@@ -44,7 +44,7 @@ def cell_messages(path: Path, cells: Iterable[Cell]) -> list[Message]:
 
 
 def package_messages(package: Path) -> list[Message]:
-    """Return the text of every `_("...")` and `ngettext("...", "...", n)` in the package's modules, and of `--help`.
+    """Return the text of every `_("...")`, `N_("...")` and `ngettext("...", "...", n)` in the package's modules, and of `--help`.
 
     Raises:
         BuildError: such a call has a text that is not written out, so that no catalogue can hold it.
@@ -80,7 +80,7 @@ def _help(path: Path, tree: ast.Module) -> Iterator[Message]:
 
 def _texts_wanted(call: ast.Call) -> int:
     """Return how many texts a call gives to gettext: one, two with a plural, none if it calls something else."""
-    return {"_": 1, "ngettext": 2}.get(call.func.id, 0) if isinstance(call.func, ast.Name) else 0
+    return {"_": 1, "N_": 1, "ngettext": 2}.get(call.func.id, 0) if isinstance(call.func, ast.Name) else 0
 
 
 def translations(path: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.labs.lab_01_edge_budget.sources import in_words
 from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predict_latency
 from edgelab.measure.devices import Device
 from edgelab.measure.threads import torch_threads
@@ -136,7 +137,7 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
     rows = [
         [
             escape(device.name),
-            escape(device.cpu),
+            escape(in_words(device.cpu)),
             _sourced(device, "flash_bytes", _size(device.flash_bytes)),
             _sourced(device, "ram_bytes", _size(device.ram_bytes)),
             _sourced(device, "memory_bandwidth", _amount(device.memory_bandwidth / 1e6)),
@@ -149,7 +150,7 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
 
 
 def _sourced(device: Device, field: str, text: str) -> str:
-    return f'<span title="{escape(device.sources[field])}">{text}</span>'
+    return f'<span title="{escape(in_words(device.sources[field]))}">{text}</span>'
 
 
 def layer_table(model: torch.nn.Module, image: torch.Tensor) -> HtmlTable:
@@ -221,7 +222,7 @@ def radio_table(decide: Callable) -> HtmlTable:
         if device.name in RADIOS:
             link = LINKS[RADIOS[device.name]]
             sending = f"{8000 * PICTURE_BYTES * link.joules_per_bit:.3g} mJ"
-            cells = [f'<span title="{escape(link.source)}">{escape(link.name)}: {sending}</span>']
+            cells = [f'<span title="{escape(in_words(link.source))}">{escape(link.name)}: {sending}</span>']
             for precision, achieved in ways.values():
                 joules = joules_on(device, precision, achieved=achieved)
                 if joules is None:

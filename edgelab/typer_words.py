@@ -16,7 +16,11 @@ class _InWords:
     """A command that speaks the learner's language; what it is mixed into is Typer's."""
 
     def get_usage(self, ctx: Any) -> str:
-        return super().get_usage(ctx).replace("Usage:", _("Usage:"), 1)  # type: ignore[misc]
+        usage = super().get_usage(ctx)  # type: ignore[misc]
+        words = {"Usage:": _("Usage:"), "[OPTIONS]": _("[OPTIONS]"), "COMMAND [ARGS]": _("COMMAND [ARGS]")}
+        for english, own in words.items():
+            usage = usage.replace(english, own, 1)
+        return usage
 
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)  # type: ignore[misc]

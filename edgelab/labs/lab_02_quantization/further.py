@@ -47,7 +47,7 @@ def whole_network(integer_linear: Callable, dataset: data.Dataset, images: int =
     converted = convert(calibrate(prepare(model, config), data.normalize(dataset.train.images[:256])))
     file = to_onnx(converted, pictures[:1], "models/whole-network.onnx")
 
-    grids = [grid.qparams() for grid in dict.fromkeys(activation_grids(converted).values())]
+    grids = [grid.qparams for grid in dict.fromkeys(activation_grids(converted).values())]
     layers = [layer for layer in converted.children() if isinstance(layer, nn.Conv2d | nn.Linear)]
     codes = quantize(pictures, grids[0])
     for layer, (x, y) in zip(layers, pairwise(grids), strict=True):

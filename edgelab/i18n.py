@@ -24,7 +24,7 @@ def _(message: str) -> str:
     return _catalogue(language()).gettext(message)
 
 
-def N_(message: str) -> str:  # noqa: N802 - gettext's own name for it
+def N_(message: str) -> str:
     """Return `message` as it is: it is a text for the catalogue, and translated where it is shown."""
     return message
 

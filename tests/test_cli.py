@@ -157,7 +157,9 @@ def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
     assert done.returncode == 0
     assert f"Uso: edgelab {' '.join(words)}".rstrip() in done.stdout
     assert "Mostrar esta ayuda y terminar." in done.stdout
-    english = re.findall(r"\b(?:Usage|Options|Arguments|Commands|OPTIONS|default:|required|Show|the|and|of|your)\b", done.stdout)
+    english = re.findall(
+        r"\b(?:Usage|Options|Arguments|Commands|OPTIONS|default:|required|Show|the|and|of|your)\b", done.stdout
+    )
     assert english == []
 
 

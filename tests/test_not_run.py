@@ -1,6 +1,6 @@
 """After a restart a cell that is run alone says in one sentence what to run first; other missing names stay errors."""
 
-import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -22,13 +22,15 @@ def run_alone(*names: str, lang: str = "en", extra: str = "") -> dict[str, str]:
     """Run these cells of lab 01 in a new kernel, then code of one's own; return the last line that each shows."""
     lab = nbformat.read(shipped_labs() / ("" if lang == "en" else lang) / "01_edge_budget.ipynb", as_version=4)
     cells = {cell.id: cell for cell in lab.cells}
-    notebook = new_notebook(cells=[*(cells[name] for name in names), *([new_code_cell(extra, id="extra")] if extra else [])])
+    notebook = new_notebook(
+        cells=[*(cells[name] for name in names), *([new_code_cell(extra, id="extra")] if extra else [])]
+    )
     NotebookClient(notebook, timeout=120, allow_errors=True, kernel_name="python3").execute()
     shown = {}
     for cell in notebook.cells:
         lines = ["\n".join(out["traceback"]) if "ename" in out else out.get("text", "") for out in cell.outputs]
-        shown[cell.id] = "\n".join(lines).strip()
-    return shown
+        shown[cell.id] = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines)).strip()
+    return {name: said for name, said in shown.items() if said}
 
 
 RIGHT = "def weight_bytes(params, bits):\n    return -(-params * bits // 8)"
@@ -60,7 +62,9 @@ def test_a_right_answer_needs_no_other_cell_and_one_that_does_is_told_so_and_not
     assert run_alone(extra=f"{check}{RIGHT}\ncheck.weight_bytes(weight_bytes)")["extra"] == (
         "✓ Exercise 1: correct (2 points)."
     )
-    assert json.loads((Path(".edgelab") / "progress.json").read_text())["checks"]["01_edge_budget"]["weight-bytes"]["passed"]
+    assert json.loads((Path(".edgelab") / "progress.json").read_text())["checks"]["01_edge_budget"]["weight-bytes"][
+        "passed"
+    ]
 
 
 def test_a_name_that_no_cell_gives_is_an_error_as_python_shows_it():

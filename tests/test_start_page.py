@@ -1,4 +1,4 @@
-"""The page that `edgelab lab` opens names every lab with its minutes and points, and never replaces a learner's file."""
+"""The page that `edgelab lab` opens names every lab, its minutes and points, and never replaces a learner's file."""
 
 import re
 from pathlib import Path

@@ -30,7 +30,6 @@ from edgelab.course.source import to_write
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _, ngettext
 
-
 not_run.explain_in_notebooks()  # here, since the cell that is run first after a restart is a check
 
 

@@ -57,7 +57,7 @@ def words(source: str) -> list[Words]:
                 found[-1] = Words(f"{last.text}\n{text}", last.begin, token.end)
             else:
                 found.append(Words(text, token.start, token.end))
-    return found
+    return [one for one in found if re.search(r"[^\W\d_]", one.text)]  # what has no letter needs no translation
 
 
 def reworded(source: str, translations: Mapping[str, str]) -> str:
@@ -82,4 +82,3 @@ def reworded(source: str, translations: Mapping[str, str]) -> str:
         whole = lines[first - 1][:left] + text + lines[last - 1][right:]
         lines[first - 1 : last] = whole.split("\n")
     return "\n".join(lines)
-

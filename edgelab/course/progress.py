@@ -13,7 +13,7 @@ FILE = "progress.json"
 
 @dataclass(frozen=True)
 class LabProgress:
-    """One row of the board: points got out of those that the lab's self-checks give, and the minutes it says it takes."""
+    """One row of the board: points got out of those that the lab's self-checks give, and the minutes it takes."""
 
     lab: str
     title: str

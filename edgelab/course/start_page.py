@@ -1,4 +1,4 @@
-"""The page that `edgelab lab` opens: every lab with its question, minutes and points, as Markdown that JupyterLab shows.
+"""The page that `edgelab lab` opens: every lab with its question, minutes and points, as Markdown.
 
 It is written anew at each start, so it shows the progress of that moment; the labs themselves show the latest.
 """

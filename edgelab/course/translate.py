@@ -31,8 +31,10 @@ class Message:
 
 
 def cell_messages(path: Path, cells: Iterable[Cell]) -> list[Message]:
-    """Return what a lab's source says to learners: each prose cell as a whole, which keeps a translation coherent, and
-    the docstrings and comments of the code that they see."""
+    """Return what a lab's source says to learners: its prose, and the docstrings and comments of code that they see.
+
+    A prose cell is one message: that keeps a translation coherent.
+    """
     messages = []
     for cell in cells:
         if cell.kind == "markdown":
@@ -44,7 +46,7 @@ def cell_messages(path: Path, cells: Iterable[Cell]) -> list[Message]:
 
 
 def package_messages(package: Path) -> list[Message]:
-    """Return the text of every `_("...")`, `N_("...")` and `ngettext("...", "...", n)` in the package's modules, and of `--help`.
+    """Return the texts of `_("...")`, `N_("...")` and `ngettext("...", "...", n)` in the package, and of `--help`.
 
     Raises:
         BuildError: such a call has a text that is not written out, so that no catalogue can hold it.
@@ -73,7 +75,7 @@ def _help(path: Path, tree: ast.Module) -> Iterator[Message]:
     """Yield what `--help` shows: the docstring of each command, and each text that stands behind `help=`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
-            yield Message(node.value.value, path, node.value.lineno)
+            yield Message(str(node.value.value), path, node.value.lineno)
         elif isinstance(node, ast.FunctionDef) and node.decorator_list and (text := ast.get_docstring(node)):
             yield Message(text, path, node.lineno)
 

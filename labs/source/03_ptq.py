@@ -512,6 +512,21 @@ progress_board()
 # - Channels of different range are what breaks PTQ. Scales per channel and equalization help; measure before you believe in a
 #   collapse.
 #
+# <details><summary><b>If you want more</b> (not graded)</summary>
+#
+# Write `search(values, bits)`: it returns the range (low, high) in which rounding `values` makes the least squared error. The values
+# come from a ReLU, so `low` is 0; try a hundred ends between nothing and the largest value. In a new cell:
+#
+# ```python
+# from edgelab.labs.lab_03_ptq import further
+#
+# further.least_error(search, baseline, pictures[:32])
+# ```
+#
+# The table sets your range beside min-max, and beside edgelab's own search. At how many bits does searching begin to pay?
+#
+# </details>
+#
 # **Next:** [lab 04](04_qat.ipynb) goes below 8 bits, where rounding alone is no longer enough, and trains the network to live with it.
 #
 # ### Further reading

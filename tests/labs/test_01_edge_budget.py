@@ -156,7 +156,7 @@ def spanish_sources(monkeypatch):
 
 def test_sources_are_in_spanish_but_for_titles_and_addresses(monkeypatch):
     _english, spanish = spanish_sources(monkeypatch)
-    words = re.compile(r"\b(the|an|of|and|at|for|with|in|cycles?|measured|estimate|products?|loads?|sent|per) \b")
+    words = re.compile(r"\b(the|an|of|and|at|for|with|in|cycles?|measured|estimate|products|loads?|sent|per) \b")
     assert [text for text in spanish if words.search(text)] == []
 
 

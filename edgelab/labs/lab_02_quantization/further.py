@@ -59,10 +59,12 @@ def whole_network(integer_linear: Callable, dataset: data.Dataset, images: int =
     return agreement_table(codes, theirs, logits, model(pictures))
 
 
-def _layer(integer_linear: Callable, layer: nn.Module, codes: torch.Tensor, x: QParams, y: QParams) -> torch.Tensor:
+def _layer(
+    integer_linear: Callable, layer: nn.Conv2d | nn.Linear, codes: torch.Tensor, x: QParams, y: QParams
+) -> torch.Tensor:
     """Return the codes that a layer makes of `codes`, on the grid `y`. Its ReLU is the end of that grid at 0."""
     kept = codes_of(layer)
-    assert kept is not None and kept.bias_codes is not None  # noqa: PT018 - `convert` has left both
+    assert kept is not None and kept.bias_codes is not None
     z_x, z_y = int(x.zero_point), int(y.zero_point)
     q_weight = quantize(layer.weight, kept.weight_qparams).flatten(1)
     multiplier = float(x.scale * kept.weight_qparams.scale / y.scale)
@@ -79,10 +81,10 @@ def _layer(integer_linear: Callable, layer: nn.Module, codes: torch.Tensor, x: Q
 def multipliers(fixed_point_: Callable) -> HtmlTable:
     """Return what the learner's function makes of some multipliers, and what edgelab's does: mantissa and shift."""
     rows = []
-    for multiplier in (0.5, 0.375, 0.0123, 0.00071, 1.7, 0.99999994):
+    for multiplier in (0.5, 0.375, 0.0123, 0.00071, 1.7, 0.9999999999):
         own = tuple(map(int, fixed_point_(multiplier)))
         mantissa, shift = (int(part) for part in fixed_point(multiplier))
         mark = "✓" if own == (mantissa, shift) else "✗"
-        rows.append([f"{multiplier:g}", *map(number, (*own, mantissa, shift)), mark])
+        rows.append([f"{multiplier:.10g}", *map(number, (*own, mantissa, shift)), mark])
     heads = ["M", _("your mantissa"), _("your shift"), _("mantissa"), _("shift"), ""]
     return HtmlTable([escape(head) for head in heads], rows)

@@ -23,7 +23,7 @@ def least_error(search: Callable, model: torch.nn.Module, images: torch.Tensor) 
         low, high = search(values, bits)
         ranges = [choose_qparams(float(values.min()), float(values.max()), spec), choose_qparams(low, high, spec)]
         observer = OBSERVERS["mse"](spec)
-        observer(values)
+        observer.observe(values)
         decibels = (sqnr(values, fake_quantize(values, qparams)) for qparams in (*ranges, observer.qparams()))
         rows.append([str(bits), *(f"{value:.2f}" for value in decibels)])
     heads = [_("bits"), _("min-max"), _("your search"), _("edgelab's search")]

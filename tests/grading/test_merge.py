@@ -86,7 +86,7 @@ def test_instructions_to_nbval_are_dropped(cells, sign: str, word: str, end: str
 
 def test_a_solution_cell_is_not_run():
     text = '# %% a tags=["exercise"]\n# BEGIN SOLUTION\n1\n# END SOLUTION\n# %% tags=["solution"]\nsecret\n'
-    cells = parse_source(text + '# %% a-check tags=["check"] points=1\n1\n', "lab.py")
+    cells = parse_source(text + '# %% a-check tags=["check"] points=1\n1\n', Path("lab.py"))
     assert "secret" not in sources(merge.merge(cells, merge.solutions(cells), seed=1)).values()
 
 
@@ -101,6 +101,7 @@ def test_expected_outputs_are_stored_for_hidden_cells_alone(cells):
 
 def test_a_saved_notebook_is_read(notebook, answer):
     import json
+from pathlib import Path
 
     found = parse(json.dumps(answer(half="x = 1")).encode())
     assert ReturnedCell("half", "half", "x = 1") in found.cells

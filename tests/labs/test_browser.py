@@ -219,13 +219,17 @@ def nothing_told_the_answers(before, after):
 
 
 def photograph(page, name):
-    """Write the whole notebook as one tall picture, in the light theme and in the dark one."""
-    height = page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
-    page.set_viewport_size({"width": 1280, "height": min(int(height) + 120, 16_000)})
-    for theme in ("Dark", "Light"):
-        page.evaluate(f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
-        page.wait_for_function(f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
-        page.locator("#jupyterlab-splash").wait_for(state="hidden")
-        page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
-        page.screenshot(path=ARTEFACTS / f"{name}-{theme.lower()}.png")
+    """Write the whole notebook as tall pictures: a wide window and a narrow one, the light theme and the dark one."""
+    for width in (960, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        height = page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+        page.set_viewport_size({"width": width, "height": min(int(height) + 120, 16_000)})
+        for theme in ("Dark", "Light"):
+            page.evaluate(
+                f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+            )
+            page.wait_for_function(f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
+            page.locator("#jupyterlab-splash").wait_for(state="hidden")
+            page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
+            page.screenshot(path=ARTEFACTS / f"{name}-{width}-{theme.lower()}.png")
     page.set_viewport_size({"width": 1280, "height": 900})

@@ -1,6 +1,7 @@
 """The notebook that runs is ours; a submission's exercise cells go in, and nothing else of it."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from nbval.plugin import find_comment_markers
@@ -101,7 +102,6 @@ def test_expected_outputs_are_stored_for_hidden_cells_alone(cells):
 
 def test_a_saved_notebook_is_read(notebook, answer):
     import json
-from pathlib import Path
 
     found = parse(json.dumps(answer(half="x = 1")).encode())
     assert ReturnedCell("half", "half", "x = 1") in found.cells

@@ -17,11 +17,14 @@ def mine(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("lang", ["en", "es"])
 def test_every_lab_is_a_link_with_its_minutes_and_points(mine: Path, lang: str):
     path = mine / start_page.write(mine, lang)
-    rows = re.findall(r"(?m)^\|.*\| (\d\d) · \[(.+)\]\((\S+)\) \| (\d+) \| (\d+) / (\d+) \|$", path.read_text("utf-8"))
+    rows = re.findall(r"(?m)^\|.*\| (\d\d) · \[(.+)\]\((\S+\.ipynb)\)(?:<br>.*)? \| (\d+) \| (\d+) / (\d+) \|$", path.read_text("utf-8"))
     labs = sorted(path.name for path in launch.shipped_labs().glob("[0-9]*.ipynb"))
     assert [row[2] for row in rows] == labs
     assert all((path.parent / row[2]).is_file() for row in rows)
     assert all(10 <= int(row[3]) <= 120 and row[4:] == ("0", "10") for row in rows)
+    questions = {row.lab: row.questions for row in progress.board(mine / ".edgelab", lang)}
+    assert [len(questions[lab]) for lab in ("00_start", "01_edge_budget", "02_quantization")] == [3, 0, 3]
+    assert all(text in path.read_text("utf-8") for texts in questions.values() for text in texts)
     assert ("¿" in path.read_text("utf-8")) is (lang == "es")
 
 

@@ -13,13 +13,17 @@ FILE = "progress.json"
 
 @dataclass(frozen=True)
 class LabProgress:
-    """One row of the board: points got out of those that the lab's self-checks give, and the minutes it takes."""
+    """One row of the board: points got out of those that the lab's self-checks give, and what the lab says of itself.
+
+    `minutes` is what it takes; `questions` are those that its first cell lists, none where its title is the question.
+    """
 
     lab: str
     title: str
     points: int
     possible: int
     minutes: int | None
+    questions: tuple[str, ...]
 
 
 def record_check(lab: str, exercise: str, passed: bool) -> None:
@@ -89,6 +93,7 @@ def _row(path: Path, state: Path | None, lang: str) -> LabProgress:
         points=sum(value for exercise, value in possible.items() if exercise in done),
         possible=sum(possible.values()),
         minutes=int(minutes[1]) if minutes else None,
+        questions=_questions(text.partition("\n## ")[0]),
     )
 
 
@@ -102,6 +107,13 @@ def _exercises(notebook: dict) -> list[str]:
 
 def _marks(notebook: dict) -> list[dict]:
     return [cell["metadata"].get("edgelab", {}) for cell in notebook["cells"]]
+
+
+def _questions(text: str) -> tuple[str, ...]:
+    """Return the items of the first numbered list, each on one line, if they ask something."""
+    items = re.search(r"(?m)^1\. (?:.+\n?)+", text)
+    found = re.split(r"(?m)^\d\. ", items[0])[1:] if items else []
+    return tuple(" ".join(item.split()) for item in found if item.rstrip().endswith("?"))
 
 
 def _prose(notebook: dict) -> str:

@@ -47,7 +47,7 @@ def page(target: Path, lang: str) -> str:
     ]
     for row in rows:
         done = "✓" if row.possible and row.points == row.possible else "…" if row.points else ""
-        link = f"{row.lab[:2]} · [{row.title}]({row.lab}.ipynb)"
+        link = f"{row.lab[:2]} · [{row.title}]({row.lab}.ipynb)" + "".join(f"<br>{text}" for text in row.questions)
         lines.append(f"| {done} | {link} | {row.minutes or ''} | {row.points} / {row.possible} |")
     points, possible = sum(row.points for row in rows), sum(row.possible for row in rows)
     lines += [

@@ -19,7 +19,7 @@ from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predi
 from edgelab.measure.devices import Device
 from edgelab.measure.threads import torch_threads
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
-from edgelab.numbers import number
+from edgelab.numbers import NO_BREAK, number
 
 BYTES = {"fp32": 4, "int8": 1}
 # Which of `LINKS` a device has on board. The joules of Wi-Fi and LTE were measured on a phone: theirs may differ.
@@ -160,9 +160,9 @@ def layer_table(model: torch.nn.Module, image: torch.Tensor) -> HtmlTable:
     rows = []
     for layer in layer_costs(model, image):
         if layer.macs:
-            shape = " × ".join(map(str, layer.out_shape[1:]))
+            shape = f"{NO_BREAK}×{NO_BREAK}".join(map(str, layer.out_shape[1:]))
             kib = f"{4 * math.prod(layer.out_shape[1:]) / 1024:.4g}"
-            cells = [shape, kib, number(layer.params), number(layer.macs / 1e6, ".1f")]
+            cells = [shape, kib, number(layer.params), f"{layer.macs / 1e6:.3g}"]
             rows.append([f"<code>{escape(layer.name)}</code>", *cells])
     return HtmlTable(heads, rows)
 
@@ -329,12 +329,12 @@ def _size(count: float) -> str:
     """Return bytes in KiB, MiB or GiB, whichever is easy to read."""
     for unit, size, enough in (("KiB", 1024, 10_000), ("MiB", 1024**2, 1024)):
         if count < enough * size:
-            return f"{_amount(count / size)} {unit}"
-    return f"{_amount(count / 1024**3)} GiB"
+            return f"{_amount(count / size)}{NO_BREAK}{unit}"
+    return f"{_amount(count / 1024**3)}{NO_BREAK}GiB"
 
 
 def _against(want: float, limit: float, unit: str) -> str:
     """Return what is wanted and what is allowed, as text; `unit` "B" stands for a size."""
     if unit == "B":
-        return f"{_size(want)} / {_size(limit)}"
-    return f"{_amount(want)} / {_amount(limit)} {unit}"
+        return f"{_size(want)}{NO_BREAK}/ {_size(limit)}"
+    return f"{_amount(want)}{NO_BREAK}/ {_amount(limit)}{NO_BREAK}{unit}"

@@ -337,7 +337,7 @@ reveal("saturation", 100 * measured.same, measured)
 #
 # <details><summary>Why 16 bits are too few</summary>
 #
-# A code of 0 … 255 times one of −127 … 127, twice: that reaches $2 \cdot 255 \cdot 127 = 64{,}770$, and 16 bits end at 32,767. So
+# A code of 0 … 255 times one of −127 … 127, twice: that reaches $2 \cdot 255 \cdot 127 = 64\,770$, and 16 bits end at 32 767. So
 # it depends on how often large codes meet large weights. On the clothes of Fashion-MNIST one logit in a thousand changes, on signs
 # three in four.
 #

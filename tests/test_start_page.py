@@ -17,7 +17,10 @@ def mine(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("lang", ["en", "es"])
 def test_every_lab_is_a_link_with_its_minutes_and_points(mine: Path, lang: str):
     path = mine / start_page.write(mine, lang)
-    rows = re.findall(r"(?m)^\|.*\| (\d\d) · \[(.+)\]\((\S+\.ipynb)\)(?:<br>.*)? \| (\d+) \| (\d+) / (\d+) \|$", path.read_text("utf-8"))
+    rows = re.findall(
+        r"(?m)^\|.*\| (\d\d) · \[(.+)\]\((\S+\.ipynb)\)(?:<br>.*)? \| (\d+) \| (\d+) / (\d+) \|$",
+        path.read_text("utf-8"),
+    )
     labs = sorted(path.name for path in launch.shipped_labs().glob("[0-9]*.ipynb"))
     assert [row[2] for row in rows] == labs
     assert all((path.parent / row[2]).is_file() for row in rows)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgelab.course.source import Cell, stub
+from edgelab.course.source import Cell, code_alone, stub
 from edgelab.grading.needed import names
 from edgelab.grading.returned import Returned, ReturnedCell
 
@@ -37,7 +37,7 @@ class Answer:
 
 def answers(returned: Returned, cells: Sequence[Cell]) -> dict[str, Answer]:
     """Return the learner's answers by exercise; an exercise of which there is no trace is left out."""
-    stubs = {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+    stubs = {cell.name: stub(cell.source, cell.number) for cell in cells if cell.role == "exercise"}
     asked = {name: set(defined(source)) for name, source in stubs.items()}
     ours = _Ours(cells, stubs)
     own: dict[str, list[int]] = {name: [] for name in stubs}
@@ -60,7 +60,19 @@ def answers(returned: Returned, cells: Sequence[Cell]) -> dict[str, Answer]:
 
 def answer_names(cells: Sequence[Cell]) -> list[str]:
     """Return the names that exercises ask for: the functions, classes and values that their stubs define."""
-    return [name for cell in cells if cell.role == "exercise" for name in defined(stub(cell.source, cell.name))]
+    return [name for cell in cells if cell.role == "exercise" for name in defined(stub(cell.source, cell.number))]
+
+
+def untouched(code: str, source: str) -> bool:
+    r"""Return whether `code` is that of the stub `source`, in whatever language its words are.
+
+    >>> half = "def half(x):\n    # BEGIN SOLUTION\n    return x / 2\n    # END SOLUTION"
+    >>> untouched(stub(half, 1, "es"), stub(half, 1)), untouched("def half(x):\n    return x / 2", stub(half, 1))
+    (True, False)
+    """
+    if code.strip() == source.strip():
+        return True
+    return "NotImplementedError" in code and len(code) <= MAX_PARSED and _alone(code) == _alone(source)
 
 
 def defined(source: str) -> list[str]:
@@ -87,11 +99,14 @@ class _Ours:
         self._stubs = stubs
         self._ids = {cell.id for cell in code}
         self._sources = {cell.source.strip() for cell in code}
+        self._commented = {_alone(cell.source) for cell in code if "#" in cell.source}  # in any language
         given = [names(cell.source)[0] for cell in code if cell.role != "hidden"]
         self.names = set(dir(builtins)).union(*given, *map(defined, stubs.values()))
 
     def has(self, cell: ReturnedCell) -> bool:
-        return cell.id in self._ids or cell.source.strip() in self._sources or not cell.source.strip()
+        if cell.id in self._ids or cell.source.strip() in self._sources or not cell.source.strip():
+            return True
+        return "#" in cell.source and len(cell.source) <= MAX_PARSED and _alone(cell.source) in self._commented
 
     def exercise(self, cell: ReturnedCell) -> str | None:
         """Return the exercise whose own cell it is: by its id, else by its name; if it has neither, by its stub."""
@@ -99,21 +114,21 @@ class _Ours:
             return cell.id
         if cell.name in self._stubs:
             return cell.name
-        untouched = (name for name, source in self._stubs.items() if cell.is_code and cell.source.strip() == source)
-        return next(untouched, None)
+        found = (name for name, source in self._stubs.items() if cell.is_code and untouched(cell.source, source))
+        return next(found, None)
 
 
 def _places(
     own: Sequence[int],
-    untouched: str,
+    source: str,
     asked: set[str],
     cells: Sequence[ReturnedCell],
     others: dict[int, tuple[set[str], set[str]]],
 ) -> tuple[list[int], str]:
     """Return the cells of an answer, and where they were found."""
     code = [place for place in own if cells[place].is_code]
-    worked_on = [place for place in code if cells[place].source.strip() != untouched]
-    text = [place for place in own if not cells[place].is_code and cells[place].source.strip() != untouched]
+    worked_on = [place for place in code if not untouched(cells[place].source, source)]
+    text = [place for place in own if not cells[place].is_code and not untouched(cells[place].source, source)]
     if not worked_on and text:
         return text, "text"
     if asked <= set(defined("\n".join(cells[place].source for place in worked_on))):
@@ -160,6 +175,13 @@ def _whole(parts: list[str]) -> tuple[str, ...]:
         if _read(joined)[1] is not None:
             return (joined,)
     return tuple(parts)
+
+
+def _alone(source: str) -> str:
+    try:
+        return code_alone(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return source.strip()
 
 
 def _read(source: str) -> tuple[str, list[ast.stmt] | None]:

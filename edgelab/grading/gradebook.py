@@ -17,9 +17,9 @@ from pathlib import Path
 from edgelab.course.folder import write_whole
 from edgelab.errors import EdgelabError
 from edgelab.grading import class_report, feedback
-from edgelab.grading.mark import Status
+from edgelab.grading.mark import Status, in_words
 from edgelab.grading.results import Key
-from edgelab.i18n import _
+from edgelab.i18n import _, language, translator
 
 MANUAL = "manual.csv"
 _MANUAL_COLUMNS = ("learner", "user", "lab", "exercise", "points", "comment")
@@ -228,7 +228,8 @@ def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> s
         return ""
     given = ((name, by_hand(row, name, manual)) for name in possible)
     said = [f"{name}: {mark.comment}" for name, mark in given if mark and mark.comment]
-    return "; ".join(said if row["status"] == Status.GRADED else [row["status"], *said])
+    status = in_words(row["status"], translator(row.get("lang") or language()))
+    return "; ".join(said if row["status"] == Status.GRADED else [status, *said])
 
 
 def _csv(rows: Iterable[Sequence]) -> str:

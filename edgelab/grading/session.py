@@ -13,7 +13,7 @@ from pathlib import Path
 from edgelab.course.folder import edit, make_folder, write_whole
 from edgelab.course.source import Cell, read_source, stub
 from edgelab.grading import feedback, mark
-from edgelab.grading.answers import answers, defined
+from edgelab.grading.answers import answers, defined, untouched
 from edgelab.grading.collect import Submission
 from edgelab.grading.limits import Limits
 from edgelab.grading.reference import Reference, grader
@@ -218,7 +218,7 @@ def _cells(source: Path, _changed: float) -> tuple[Cell, ...]:
 def _stubs(source: Path) -> dict[str, str]:
     """Return the untouched code of a lab's exercises, by exercise."""
     cells = _cells(source, source.stat().st_mtime)
-    return {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+    return {cell.name: stub(cell.source, cell.number) for cell in cells if cell.role == "exercise"}
 
 
 def _worked_on(submission: Submission, source: Path) -> int:
@@ -228,7 +228,7 @@ def _worked_on(submission: Submission, source: Path) -> int:
         found = answers(parse(submission.read()), _cells(source, source.stat().st_mtime))
     except Unreadable:
         return -1
-    return sum([part.strip() for part in answer.parts] != [stubs[name]] for name, answer in found.items())
+    return sum(len(one.parts) != 1 or not untouched(one.parts[0], stubs[name]) for name, one in found.items())
 
 
 def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> dict:

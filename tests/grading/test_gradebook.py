@@ -234,7 +234,7 @@ def test_marks_by_hand_are_on_the_pages_and_in_the_zip_and_leave_with_their_line
     ada = row("Ada", user="417", platform="moodle", half=0) | {"feedback": "feedback/ada.html", "lang": "es"}
     header = "learner,user,lab,exercise,points,comment\n"
     written(tmp_path, ada, manual=f"{header}Ada,,01_halves,half,2.5,good <idea>\n")
-    assert "2.5 puntos" in page.read_text()
+    assert "Puntos puestos a mano: 2.5." in page.read_text()
     assert "good &lt;idea&gt;" in page.read_text()
     with zipfile.ZipFile(tmp_path / "moodle-01_halves-feedback.zip") as archive:
         assert archive.read(archive.namelist()[0]).decode() == page.read_text()

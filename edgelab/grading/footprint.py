@@ -1,4 +1,4 @@
-"""How much of the machine's memory a run holds: its processes' own, and what Linux keeps for them in nobody's name.
+"""What a run holds of the machine: its processes' memory, what Linux keeps for them in nobody's name, and time.
 
 Sockets have buffers, files in memory have inodes, and a map of memory has a table, even where nothing is in it. Only
 control groups limit these, and not every machine lets a grader make any. So they are counted at their worst, a few
@@ -27,6 +27,14 @@ def more_than(limit: int, processes: Sequence[psutil.Process]) -> bool:
     """Return whether the processes hold more than `limit` bytes; what they share counts once, if it comes to that."""
     kept = _kept_by_linux([process.pid for process in processes]) if sys.platform == "linux" else 0
     return kept + sum(map(_resident, processes)) > limit and kept + sum(map(_proportional, processes)) > limit
+
+
+def waited(pid: int) -> float:
+    """Return the seconds for which a process could have run, and others did; 0 where the system does not tell."""
+    try:  # Documentation/scheduler/sched-stats.rst: on a processor, waiting for one, and how often
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _resident(process: psutil.Process) -> int:

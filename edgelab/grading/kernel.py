@@ -5,7 +5,6 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from queue import Empty
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from jupyter_client.manager import KernelManager
 from jupyter_core.utils import run_sync
 from nbval.kernel import RunningKernel
 
+from edgelab.grading.footprint import waited
 from edgelab.grading.relay import Relay
 
 POLL_SECONDS = 0.1
@@ -72,7 +72,7 @@ class WatchedKernel(RunningKernel):
             KernelDied: it will never come.
             queue.Empty: it did not come within `timeout` seconds.
         """
-        self._deadline, self._cell = time.monotonic() + (timeout or 0) - self._waited(), msg_id
+        self._deadline, self._cell = time.monotonic() + (timeout or 0) - waited(self._python), msg_id
         while True:
             self._read_output()
             with contextlib.suppress(Empty):
@@ -106,14 +106,7 @@ class WatchedKernel(RunningKernel):
 
         Else a notebook that keeps all processors busy would cost the one beside it its points.
         """
-        return self._deadline + self._waited() - time.monotonic()
-
-    def _waited(self) -> float:
-        """Return the seconds for which the kernel could have run, and others did; 0 where the system does not tell."""
-        try:  # Documentation/scheduler/sched-stats.rst: on a processor, waiting for one, and how often
-            return int(Path(f"/proc/{self._python}/schedstat").read_text().split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):
-            return 0.0
+        return self._deadline + waited(self._python) - time.monotonic()
 
     def stop(self) -> None:
         """End the kernel, and what is in its process group: at once, since there is nothing for it to put in order."""

@@ -102,6 +102,8 @@ def run(
         _write_kernel_spec(folder, limits, environment, sandboxed)
         start = time.perf_counter()
         killed, log = _run_pytest(folder, limits)
+        if killed == "busy":
+            raise InfrastructureError("other processes kept this machine's processors from it")
         return _result(folder / "report.jsonl", killed, log, time.perf_counter() - start)
     except OSError as error:
         raise InfrastructureError(f"{type(error).__name__}: {error}") from error
@@ -180,7 +182,11 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
 
 
 def _watch(process: launcher.Forked | launcher.Spawned, limits: Limits) -> str:
-    """Wait for pytest to end. Where the kernel takes too much, end that alone, so that pytest can still report."""
+    """Wait for pytest to end. Where the kernel takes too much, end that alone, so that pytest can still report.
+
+    Returns:
+        "memory", "time", or "busy" for a time that others had; nothing where it ended by itself.
+    """
     deadline, killed = time.monotonic() + limits.wall_seconds, ""
     while not process.wait(SAMPLE_SECONDS):
         if killed:
@@ -189,7 +195,7 @@ def _watch(process: launcher.Forked | launcher.Spawned, limits: Limits) -> str:
             continue
         kernel = _descendants(process.pid)
         if time.monotonic() > deadline:
-            killed = "time"
+            killed = "busy" if _was_kept_waiting(kernel, limits.wall_seconds) else "time"
         elif footprint.more_than(limits.memory, kernel):
             killed = "memory"
         if killed:
@@ -203,6 +209,22 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+
+
+def _was_kept_waiting(processes: list[psutil.Process], seconds: float) -> bool:
+    """Return whether a run of so many seconds waited for a processor for most of them, and had little of any itself."""
+    return (
+        max((footprint.waited(process.pid) for process in processes), default=0.0)
+        > seconds / 2
+        > sum(map(_processor_seconds, processes))
+    )
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:4])  # its own, and those of its children that have ended
+    except psutil.Error:
+        return 0.0
 
 
 def _kill(processes: list[psutil.Process]) -> None:

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from edgelab.course.source import read_source
-from edgelab.grading import answers, feedback, footprint, seccomp
+from edgelab.grading import answers, feedback, footprint, run, seccomp
 from edgelab.grading.limits import MB, Limits
 from edgelab.grading.mark import Status
 from edgelab.grading.returned import parse
@@ -182,6 +182,18 @@ def test_processors_that_others_keep_busy_cost_nobody_points(mark, answer):
         answer(half=begin + textwrap.dedent(code) + HALF, evens=EVENS), Limits(wall_seconds=90, cell_seconds=2)
     )
     assert (graded.status, graded.marks["half"].points) == (Status.GRADED, 3)
+
+
+def test_a_run_that_was_kept_waiting_is_no_zero(mark, answer, monkeypatch):
+    """A minute's work in a day's time is nobody's fault; a loop that had its minute is."""
+    slow = answer(half="while True:\n    pass", evens=EVENS)
+    limits = Limits(wall_seconds=6, cell_seconds=60)
+    monkeypatch.setattr(footprint, "waited", lambda pid: 1000.0)
+    monkeypatch.setattr(run, "_processor_seconds", lambda process: 0.1)
+    with pytest.raises(run.InfrastructureError, match="processors"):
+        mark(slow, limits)
+    monkeypatch.setattr(run, "_processor_seconds", lambda process: 5.0)
+    assert mark(slow, limits).status == Status.TIMED_OUT
 
 
 STUBBORN = {

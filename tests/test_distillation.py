@@ -71,9 +71,7 @@ def test_the_decoupled_loss_by_hand():
     """p = (1/2, 1/4, 1/4), q = (1/4, 1/2, 1/4), label 0: TCKD 0.143841, NCKD 0.058892, cross entropy ln 4."""
     student, teacher, labels = logs([1.0, 2.0, 1.0]), logs([2.0, 1.0, 1.0]), torch.tensor([0])
     for target, others in ((1.0, 2.0), (0.0, 0.0), (1.0, 8.0)):
-        loss = decoupled_loss(
-            student, teacher, labels, temperature=1.0, target_weight=target, others_weight=others
-        )
+        loss = decoupled_loss(student, teacher, labels, temperature=1.0, target_weight=target, others_weight=others)
         assert loss.item() == pytest.approx(log(4) + target * 0.1438410 + others * 0.0588915, rel=1e-5)
 
 

@@ -30,7 +30,11 @@ QAT_SEEDS = (0, 1, 2)
 FEW_BITS = (4, 2)
 # (way, share of the labels, teacher) that is compared with training alone on the same share.
 COMPARED = (
-    *((way, share, teacher) for share in (0.1, 0.01) for way, teacher in (("unlabelled", "zoo"), ("unlabelled", "own"))),
+    *(
+        (way, share, teacher)
+        for share in (0.1, 0.01)
+        for way, teacher in (("unlabelled", "zoo"), ("unlabelled", "own"))
+    ),
     ("consistent", 0.1, "zoo"),
     *(("longer", 0.1, ""), ("smoothing", 0.1, "")),
     *((way, 1.0, "zoo") for way in ("cached", "consistent", "decoupled", "hints", "attention", "relations")),
@@ -110,15 +114,26 @@ def pipeline(dataset: str, done: list[dict[str, Any]], folder: Path) -> Iterator
         to_onnx(baseline, images[:1], large)
         to_onnx(convert(calibrate(prepare(student), images)), images[:1], small)
         deployed = evaluate(Runner.open(small), loaded.test)
-        race = compare_latency({"baseline": Runner.open(large).once(images[:1]), "s": Runner.open(small).once(images[:1])})
+        race = compare_latency(
+            {"baseline": Runner.open(large).once(images[:1]), "s": Runner.open(small).once(images[:1])}
+        )
         smaller = large.stat().st_size / small.stat().st_size
     alone = [row["accuracy"] for row in rows if row["arm"] == "alone"]
     taught = [row["accuracy"] for row in rows if row["arm"] != "alone"]
     yield Claim(f"{dataset}: baseline's accuracy", 100 * reference, "%")
-    yield Claim(f"{dataset}: parameters of the baseline over the student's", count_params(baseline) / count_params(student), "x", at_least=10)
+    yield Claim(
+        f"{dataset}: parameters of the baseline over the student's",
+        count_params(baseline) / count_params(student),
+        "x",
+        at_least=10,
+    )
     yield Claim(f"{dataset}/small, alone: mean accuracy", 100 * sum(alone) / len(alone), "%")
     yield Claim(f"{dataset}/small, distilled: mean accuracy", 100 * sum(taught) / len(taught), "%")
-    yield Claim(f"{dataset}/small, {best['arm']}, {best['teacher']}: points behind the baseline", _points(reference, accuracy), at_most=1.5)
+    yield Claim(
+        f"{dataset}/small, {best['arm']}, {best['teacher']}: points behind the baseline",
+        _points(reference, accuracy),
+        at_most=1.5,
+    )
     yield Claim(f"{dataset}/small in int8: points behind the baseline", _points(reference, deployed), at_most=1.0)
     yield Claim(f"{dataset}/small in int8: file smaller than the baseline's", smaller, "x", at_least=40)
     yield Claim(f"{dataset}/small in int8: faster than the baseline in ONNX Runtime", race.ratio, "x", at_least=10)
@@ -140,7 +155,10 @@ def few_bits_with_a_teacher(dataset: str) -> Iterator[Claim]:
         }
         for name, points in lost.items():
             by = "alone" if name == "alone" else f"teacher: {name}"
-            yield Claim(f"{dataset}/resnet_tiny, W{bits}A8, {by}: points lost, mean of {len(points)} seeds", sum(points) / len(points))
+            yield Claim(
+                f"{dataset}/resnet_tiny, W{bits}A8, {by}: points lost, mean of {len(points)} seeds",
+                sum(points) / len(points),
+            )
         for name in list(teachers)[1:]:
             won = paired_gain([-points for points in lost["alone"]], [-points for points in lost[name]])
             yield Claim(f"{dataset}/resnet_tiny, W{bits}A8, teacher: {name}: points won, interval from", won.low)

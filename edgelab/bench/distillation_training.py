@@ -169,7 +169,12 @@ def _teacher(job: Job, folder: Path, device: str) -> Any:
         members.append(load_pretrained("resnet", job.dataset))
     for other in jobs():
         share = job.share if job.teacher == "own" else 1.0
-        if job.teacher != "zoo" and other.student == "baseline" and other.dataset == job.dataset and other.share == share:
+        if (
+            job.teacher != "zoo"
+            and other.student == "baseline"
+            and other.dataset == job.dataset
+            and other.share == share
+        ):
             member = build(job.dataset, "baseline", other.seed)
             member.load_state_dict(load_file(_path(folder, other)))
             members.append(member)

@@ -75,7 +75,9 @@ def relational_loss(
 def _must_align(student: torch.Tensor, teacher: torch.Tensor) -> None:
     if student.shape[2:] != teacher.shape[2:]:
         raise EdgelabError(
-            _("The student's features are %(student)s and the teacher's %(teacher)s: height and width must be the same.")
+            _(
+                "The student's features are %(student)s and the teacher's %(teacher)s: height and width must be the same."
+            )
             % {"student": tuple(student.shape), "teacher": tuple(teacher.shape)}
         )
 

@@ -133,19 +133,22 @@ generator = torch.Generator().manual_seed(rng.randrange(2**31))
 for _ in range(8):
     mine, theirs = 2 * torch.randn(2, 5, 6, generator=generator)
     labels = torch.randint(0, 6, (5,), generator=generator)
-    hidden.show(distillation_loss(mine, theirs, labels, rng.uniform(1.5, 8), rng.uniform(0.1, 1)))
+    hidden.show(
+        distillation_loss(
+            mine, theirs, labels, rng.uniform(1.5, 8), rng.uniform(0.1, 1)
+        )
+    )
 
 # %% [markdown]
 # ## Three distillers that shipped broken
 #
-# Each of these faults has been in published code:
+# Each of these faults was in code that many learn from; further reading says where:
 #
 # 1. the **teacher on both sides**: its logits are compared with its own;
-# 2. **answers of other images**: they were kept in the order of the file, and the batch was shuffled;
+# 2. **answers of other images**: they were kept in one order, and the batches came in another;
 # 3. **no $T^2$**.
 #
-# None of them stops with an error, and with all of them the loss falls. Will you notice? A test does, if its inputs can tell
-# right from wrong.
+# None of them stops with an error. Will you notice? A test does, if its inputs can tell right from wrong.
 #
 # ### Exercise 3: a test for distillers (3 points)
 #
@@ -378,5 +381,8 @@ progress_board()
 # - W. Park, D. Kim, Y. Lu, M. Cho. *Relational Knowledge Distillation.* CVPR 2019.
 # - L. Beyer et al. *Knowledge Distillation: A Good Teacher Is Patient and Consistent.* CVPR 2022.
 # - B. Zhao et al. *Decoupled Knowledge Distillation.* CVPR 2022.
+# - The three faults, on GitHub: *labmlai/annotated_deep_learning_paper_implementations*, issue 66 (2021);
+#   *haitongli/knowledge-distillation-pytorch*, issues 4 and 9 (2018); *keras-team/keras-io*, issue 869 (2022), where the author
+#   answers that the factor was left out on purpose, for simplicity.
 # - T. Hesterberg. *What Teachers Should Know About the Bootstrap.* The American Statistician, 2015. Why few values need a
 #   wider interval.

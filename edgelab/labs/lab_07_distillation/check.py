@@ -72,7 +72,9 @@ def distillation_loss(answer: Callable) -> None:
             Mistake(wrong(teacher_t=False), _("Soften the teacher's logits too.")),
             Mistake(wrong(student_t=False), _("Soften the student's logits too.")),
             Mistake(wrong(hard_t=True), _("The hard loss is that of the student at T = 1: logits as they are.")),
-            Mistake(wrong(both="teacher"), _("The student's logits are not in the soft loss: the teacher is on both sides.")),
+            Mistake(
+                wrong(both="teacher"), _("The student's logits are not in the soft loss: the teacher is on both sides.")
+            ),
             Mistake(
                 wrong(teachers_label=True),
                 _("The hard loss asks for the labels, not for what the teacher holds likeliest."),
@@ -116,7 +118,9 @@ def _loss(
     soft = F.kl_div(log_q, log_p, reduction=reduction, log_target=True)
     if cross_entropy:
         soft = -(log_p.exp() * log_q).sum(1).mean()
-    hard = F.cross_entropy(student / temperature if hard_t else student, teacher.argmax(1) if teachers_label else labels)
+    hard = F.cross_entropy(
+        student / temperature if hard_t else student, teacher.argmax(1) if teachers_label else labels
+    )
     factor = temperature**power
     if factor_on_all:
         return factor * (alpha * soft + (1 - alpha) * hard)
@@ -128,7 +132,9 @@ def works(answer: Callable) -> None:
     with exercise(LAB, "works"):
         must_take(answer, distillers.RIGHT[0])
         refused = {
-            distillers.asks_as_it_goes: _("it refuses a distiller that is right, and asks the teacher about each batch."),
+            distillers.asks_as_it_goes: _(
+                "it refuses a distiller that is right, and asks the teacher about each batch."
+            ),
             distillers.keeps_answers: _(
                 "it refuses a distiller that is right: it asks the teacher once about all images, and looks its answers "
                 "up. Is what you give it as `teacher` a function of images, whichever they are?"

@@ -215,5 +215,3 @@ def confusion_plot(labels: torch.Tensor, answers: torch.Tensor, names: Sequence[
         title = text % {**facts, "truth": names[worst // classes], "said": names[worst % classes]}
         ax.set_title(title)
         return plots.picture(fig, title)
-
-

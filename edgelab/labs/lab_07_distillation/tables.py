@@ -45,7 +45,8 @@ def fault_table(study: Study, distillation_loss: Callable) -> HtmlTable:
         distillers.without_the_factor: _("no T²"),
     }
     rows = [
-        [escape(name), f"{100 * study.trained_by(one):.1f}"] for one, name in track(names.items(), _("training students"))
+        [escape(name), f"{100 * study.trained_by(one):.1f}"]
+        for one, name in track(names.items(), _("training students"))
     ]
     rows.append([escape(_("no teacher at all")), f"{100 * study.accuracy('alone'):.1f}"])
     return HtmlTable([_("distiller"), _("accuracy of its student (%)")], rows)
@@ -77,7 +78,11 @@ def cost_table(study: Study) -> HtmlTable:
     epochs = macs["teacher"] / (3 * macs["student"])
     rows = [
         [_("parameters"), number(params["t"]), number(params["s"]), f"{params['t'] / params['s']:.0f}×"],
-        [_("MACs, one picture (M)"), *(number(macs[name] / 1e6, ".2f") for name in macs), f"{macs['teacher'] / macs['student']:.0f}×"],
+        [
+            _("MACs, one picture (M)"),
+            *(number(macs[name] / 1e6, ".2f") for name in macs),
+            f"{macs['teacher'] / macs['student']:.0f}×",
+        ],
     ]
     note = _("Asking the teacher once about each picture costs as much as %(n)s epochs of the student.")
     rows.append([escape(note % {"n": number(round(epochs))}), "", "", ""])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,8 +45,8 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     `weight_decay=5e-4`, `seed=0`, `augment=None` (a function of a uint8 batch `(N, C, H, W)` that returns a batch of
     the same shape), `loss_fn=cross_entropy` (of logits `(N, classes)` and labels `(N,)`), `progress=True`.
 
-    With a `teacher`, the loss is `loss_fn(logits, what the teacher says, labels)`. The teacher is a function of the very
-    images that the model sees, normalised and augmented; or a tensor of what it has said, a row for each image.
+    With a `teacher`, the loss is `loss_fn(logits, what the teacher says, labels)`. The teacher is a function of the
+    very images that the model sees, normalised and augmented; or a tensor of what it has said, a row for each image.
 
     With `val`, the weights of the best epoch on that split are kept; without it, the last ones. Ctrl-C ends the run
     early with the weights kept so far, except inside `remembering`. A last batch of one image joins the one before it:
@@ -162,10 +163,11 @@ def _kept_at(folder: Path, model: nn.Module, train: Split, run: "_Run") -> Path 
 
 def _name_of(loss_fn: Callable) -> str | None:
     """Return a name that tells all of a loss, options of a `partial` included; None for a function of a notebook."""
-    function, options = getattr(loss_fn, "func", loss_fn), getattr(loss_fn, "keywords", {})
+    given = loss_fn if isinstance(loss_fn, partial) else partial(loss_fn)
+    function, options = given.func, given.keywords
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unknown>")
     plain = all(isinstance(value, int | float | str) for value in options.values())
-    if module in (None, "__main__") or "<" in name or getattr(loss_fn, "args", ()) or not plain:
+    if module in (None, "__main__") or "<" in name or given.args or not plain:
         return None
     return f"{module}.{name}({sorted(options.items())})"
 
@@ -250,7 +252,7 @@ def _taught(teacher: Callable | torch.Tensor | None, images: torch.Tensor, batch
     """Return what the teacher says of a batch, as arguments of the loss: one, or none where nobody teaches."""
     if teacher is None:
         return ()
-    return (teacher[batch],) if isinstance(teacher, torch.Tensor) else (teacher(images),)
+    return (teacher[batch].to(images.device),) if isinstance(teacher, torch.Tensor) else (teacher(images),)
 
 
 def _batches(images: int, batch_size: int) -> list[int]:

@@ -167,14 +167,9 @@ def _teacher(job: Job, folder: Path, device: str) -> Any:
     members: list[nn.Module] = []
     if job.teacher in ("zoo", "many"):
         members.append(load_pretrained("resnet", job.dataset))
-    for other in jobs():
-        share = job.share if job.teacher == "own" else 1.0
-        if (
-            job.teacher != "zoo"
-            and other.student == "baseline"
-            and other.dataset == job.dataset
-            and other.share == share
-        ):
+    share = job.share if job.teacher == "own" else 1.0
+    for other in jobs() if job.teacher != "zoo" else ():
+        if (other.dataset, other.student, other.share) == (job.dataset, "baseline", share):
             member = build(job.dataset, "baseline", other.seed)
             member.load_state_dict(load_file(_path(folder, other)))
             members.append(member)

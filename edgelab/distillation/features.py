@@ -75,9 +75,7 @@ def relational_loss(
 def _must_align(student: torch.Tensor, teacher: torch.Tensor) -> None:
     if student.shape[2:] != teacher.shape[2:]:
         raise EdgelabError(
-            _(
-                "The student's features are %(student)s and the teacher's %(teacher)s: height and width must be the same."
-            )
+            _("The student's features are %(student)s, the teacher's %(teacher)s: height and width must be the same.")
             % {"student": tuple(student.shape), "teacher": tuple(teacher.shape)}
         )
 
@@ -142,17 +140,16 @@ def distill_features(
 
     Raise `EdgelabError` as `fit`, for a layer that is not there, and for a pair whose heights or widths differ.
     """
-    teacher = frozen(teacher)
-    assert isinstance(teacher, nn.Module)
-    with tapped(student, layers) as mine, tapped(teacher, layers.values()) as theirs:
+    guide = frozen(teacher)
+    with tapped(student, layers) as mine, tapped(guide, layers.values()) as theirs:
         with torch.no_grad():
-            for model in (student.eval(), teacher):
+            for model in (student.eval(), guide):
                 run_on(model, normalize(train.images[:2]).to(next(model.parameters()).device))
         torch.manual_seed(options.get("seed", 0))
         learner = _Learner(student, _regressors(mine, theirs, layers) if feature_loss is hint_loss else {})
 
         def taught(images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-            logits = answers(teacher, images)
+            logits = answers(guide, images)
             return logits, [theirs[name].float() for name in layers.values()]
 
         def loss(logits: torch.Tensor, taught: tuple, labels: torch.Tensor) -> torch.Tensor:

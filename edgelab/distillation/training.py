@@ -32,14 +32,15 @@ def distill(
     logits, the teacher's, and the labels; `options` go to `edgelab.train.fit`.
 
     A `consistent` teacher is asked about the very crop that the student sees, at every step: a forward pass of the
-    teacher each time (Beyer et al., 2022, "Knowledge distillation: A good teacher is patient and consistent"). Else, and
-    wherever nothing is augmented, it answers once for each whole image, and its answers are kept.
+    teacher each time (Beyer et al., 2022, "Knowledge distillation: A good teacher is patient and consistent"). Else,
+    and wherever nothing is augmented, it answers once for each whole image, and its answers are kept.
 
     Raise `EdgelabError` as `fit`, and for a teacher that is the student.
     """
     if teacher is student:
         raise EdgelabError(_("The teacher is the student itself: it would only ever agree. Give it a copy."))
-    teacher = frozen(teacher)
+    if isinstance(teacher, nn.Module):
+        teacher = frozen(teacher)
     if consistent and options.get("augment") is not None:
         return fit(student, train, teacher=partial(answers, teacher), loss_fn=loss_fn, **options)
     return fit(student, train, teacher=predict(teacher, train), loss_fn=loss_fn, **options)
@@ -51,10 +52,8 @@ def answers(teacher: Callable[[torch.Tensor], torch.Tensor], images: torch.Tenso
     return run_fast(teacher, images)[0].float()
 
 
-def frozen(teacher: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
-    """Return a copy of a module that is in evaluation mode and has no gradients; any other function as it is."""
-    if not isinstance(teacher, nn.Module):
-        return teacher
+def frozen(teacher: nn.Module) -> nn.Module:
+    """Return a copy that is in evaluation mode and has no gradients."""
     return copy.deepcopy(teacher).eval().requires_grad_(False)
 
 

@@ -133,17 +133,18 @@ def works(answer: Callable) -> None:
         must_take(answer, distillers.RIGHT[0])
         refused = {
             distillers.asks_as_it_goes: _(
-                "it refuses a distiller that is right, and asks the teacher about each batch."
+                "it refuses a distiller that is right: it asks the teacher about each batch."
             ),
             distillers.keeps_answers: _(
-                "it refuses a distiller that is right: it asks the teacher once about all images, and looks its answers "
-                "up. Is what you give it as `teacher` a function of images, whichever they are?"
+                "it refuses a distiller that is right: it asks the teacher once about all images, and looks its "
+                "answers up. Is what you give it as `teacher` a function of images, whichever they are?"
             ),
             distillers.sums_by_hand: _("it refuses a distiller that is right: it writes the divergence out as a sum."),
         }
         passed = {
             distillers.teacher_on_both_sides: _(
-                "a distiller with the teacher on both sides passes. Do your student and your teacher answer differently?"
+                "a distiller with the teacher on both sides passes. Do your student and your teacher answer "
+                "differently?"
             ),
             distillers.answers_of_other_images: _(
                 "a distiller that takes the teacher's answers of other images passes. Is your `order` other than 0, 1, "

@@ -1,8 +1,8 @@
 """Distillers that work, and three that shipped broken: one step of distillation, each with the same parameters.
 
-A distiller is asked `distiller(student, teacher, images, order, temperature)`. `student` and `teacher` are functions from
-images `(N, C, H, W)` to logits `(N, classes)`; `order` `(B,)` holds the places of the images in this batch. It returns
-the soft loss of the batch, T² times the mean divergence.
+A distiller is asked `distiller(student, teacher, images, order, temperature)`. `student` and `teacher` are functions
+from images `(N, C, H, W)` to logits `(N, classes)`; `order` `(B,)` holds the places of the images in this batch. It
+returns the soft loss of the batch, T² times the mean divergence.
 """
 
 from collections.abc import Callable

@@ -205,7 +205,7 @@ def confusion_plot(labels: torch.Tensor, answers: torch.Tensor, names: Sequence[
         ax.imshow(counts.numpy(), cmap="Blues", vmin=0)
         for row, column in counts.nonzero().tolist():
             shade = "white" if counts[row, column] > 0.6 * counts.max() else "#444444"
-            ax.text(column, row, int(counts[row, column]), ha="center", va="center", size=8, color=shade)
+            ax.text(column, row, str(int(counts[row, column])), ha="center", va="center", size=8, color=shade)
         ax.set_xticks(range(classes), names, rotation=60, ha="right")
         ax.set_yticks(range(classes), names)
         ax.grid(False)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from html import escape
 
 import torch
+from torch import nn
 
 from edgelab import data
 from edgelab.bars import track
@@ -13,7 +14,7 @@ from edgelab.explore.pictures import shown_name
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.labs.lab_07_distillation import distillers
-from edgelab.labs.lab_07_distillation.students import LONGER, Study, pocket
+from edgelab.labs.lab_07_distillation.students import LONGER, Study, follows_teacher, pocket
 from edgelab.measure import count_macs, count_params
 from edgelab.numbers import number
 
@@ -92,8 +93,8 @@ def cost_table(study: Study) -> HtmlTable:
 def hint_table(study: Study, hint_loss: Callable) -> HtmlTable:
     """Return how near each student's features come to the teacher's through the regressor that fits best.
 
-    `hint_loss(student, teacher, regressor)` is the learner's. Losses are fractions of that of a regressor that gives each
-    channel's mean: 1 says that nothing of the teacher's features is to be seen in the student's.
+    `hint_loss(student, teacher, regressor)` is the learner's. Losses are fractions of that of a regressor that gives
+    each channel's mean: 1 says that nothing of the teacher's features is to be seen in the student's.
     """
     images = data.normalize(study.exam.images[:128])
     with torch.no_grad(), tapped(study.teacher, ["stages.2"]) as theirs:
@@ -108,10 +109,16 @@ def hint_table(study: Study, hint_loss: Callable) -> HtmlTable:
     rows = []
     for name, student in students.items():
         with torch.no_grad():
-            mine = student[:2](images)
+            mine = nn.Sequential(*list(student.children())[:2])(images)
         mine = mine - mine.mean((0, 2, 3), keepdim=True)
         flat, wanted = (features.movedim(1, 3).flatten(0, 2) for features in (mine, target))
         regressor = torch.linalg.lstsq(flat, wanted).solution.T
         nothing = hint_loss(mine, target, torch.zeros_like(regressor))
         rows.append([escape(name), f"{float(hint_loss(mine, target, regressor) / nothing):.2f}"])
     return HtmlTable([_("student"), _("hint loss left by the best regressor")], rows)
+
+
+def likeness_table(study: Study) -> HtmlTable:
+    """Return how many of each student's mistakes are what the teacher holds likeliest but for the truth."""
+    rows = [[escape(way_name(way)), f"{100 * follows_teacher(study, way):.0f}"] for way in ("distilled", "alone")]
+    return HtmlTable([_("student"), _("mistakes that are the teacher's first thought beside the truth (%)")], rows)

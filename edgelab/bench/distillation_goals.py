@@ -49,7 +49,8 @@ def claims(folder: Path, *, few_bits: bool = True) -> Iterator[Claim]:
             f"{folder} holds no trainings: python -m edgelab.bench.distillation_training {folder} makes them."
         )
     for dataset in training.DATASETS:
-        yield from pipeline(dataset, done, folder)
+        for student in training.PIPELINE:
+            yield from pipeline(dataset, student, done, folder)
         yield from comparisons(dataset, done)
     for dataset in training.DATASETS if few_bits else ():
         yield from few_bits_with_a_teacher(dataset)
@@ -90,40 +91,42 @@ def _accuracies(done: list[dict[str, Any]], dataset: str, arm: str, share: float
     return {row["seed"]: row["accuracy"] for row in done if all(row[key] == value for key, value in wanted.items())}
 
 
-def pipeline(dataset: str, done: list[dict[str, Any]], folder: Path) -> Iterator[Claim]:
-    """Yield the baseline beside its distilled student in int8: accuracy, bytes, and latency in ONNX Runtime.
+def pipeline(dataset: str, name: str, done: list[dict[str, Any]], folder: Path) -> Iterator[Claim]:
+    """Yield the baseline beside a distilled student in int8: accuracy, bytes, and latency in ONNX Runtime.
 
-    Of all students the one counts that was best on the images which no training saw; the test images judge it once.
+    Of all trainings of this student the one counts that was best on images which no training saw; the test images judge
+    it once.
     """
-    rows = [row for row in done if (row["dataset"], row["student"]) == (dataset, "small")]
+    rows = [row for row in done if (row["dataset"], row["student"]) == (dataset, name)]
     if not rows:
         return
     loaded, baseline = data.load(dataset), load_pretrained("resnet", dataset)
     best = max(rows, key=lambda row: row["val_accuracy"])
-    job = training.Job(**{key: best[key] for key in training.Job.__dataclass_fields__})
-    student = training.build(dataset, "small", 0).eval()
-    student.load_state_dict(load_file(folder / f"{job.name}.safetensors"))
+    student = training.build(dataset, name, 0).eval()
+    student.load_state_dict(load_file(training.path_of(folder, training.as_job(best))))
     images = data.normalize(loaded.train.images[:CALIBRATION_IMAGES])
     reference, accuracy = evaluate(baseline, loaded.test), evaluate(student, loaded.test)
-    with tempfile.TemporaryDirectory() as name:
-        large, small = Path(name, "baseline.onnx"), Path(name, "student.onnx")
+    with tempfile.TemporaryDirectory() as place:
+        large, small = Path(place, "baseline.onnx"), Path(place, "student.onnx")
         to_onnx(baseline, images[:1], large)
         to_onnx(convert(calibrate(prepare(student), images)), images[:1], small)
         deployed = evaluate(Runner.open(small), loaded.test)
         runs = {"baseline": Runner.open(large).once(images[:1]), "student": Runner.open(small).once(images[:1])}
         race = compare_latency(runs)
         smaller = large.stat().st_size / small.stat().st_size
-    alone = [row["accuracy"] for row in rows if row["arm"] == "alone"]
-    taught = [row["accuracy"] for row in rows if row["arm"] != "alone"]
-    fewer, by = count_params(baseline) / count_params(student), f"{best['arm']}, {best['teacher'] or 'no teacher'}"
+    of, fewer = f"{dataset}/{name}", count_params(baseline) / count_params(student)
     yield Claim(f"{dataset}: baseline's accuracy", 100 * reference, "%")
-    yield Claim(f"{dataset}/small: parameters, fewer than the baseline's", fewer, "x", at_least=10)
-    yield Claim(f"{dataset}/small, alone: mean accuracy", 100 * sum(alone) / len(alone), "%")
-    yield Claim(f"{dataset}/small, distilled: mean accuracy", 100 * sum(taught) / len(taught), "%")
-    yield Claim(f"{dataset}/small, {by}: points behind the baseline", _points(reference, accuracy), at_most=1.5)
-    yield Claim(f"{dataset}/small in int8: points behind the baseline", _points(reference, deployed), at_most=1.0)
-    yield Claim(f"{dataset}/small in int8: file smaller than the baseline's", smaller, "x", at_least=40)
-    yield Claim(f"{dataset}/small in int8: faster than the baseline in ONNX Runtime", race.ratio, "x", at_least=10)
+    yield Claim(f"{of}: parameters, fewer than the baseline's", fewer, "x", at_least=10)
+    for teacher in ("", "zoo", "both"):
+        accuracies = [row["accuracy"] for row in rows if row["teacher"] == teacher]
+        if accuracies:
+            by = {"": "alone", "zoo": "teacher: baseline", "both": "teacher: two baselines"}[teacher]
+            mean = 100 * sum(accuracies) / len(accuracies)
+            yield Claim(f"{of}, {by}: accuracy, mean of {len(accuracies)}", mean, "%")
+    yield Claim(f"{of}, the best: points behind the baseline", _points(reference, accuracy), at_most=1.5)
+    yield Claim(f"{of}, the best, in int8: points behind the baseline", _points(reference, deployed), at_most=1.0)
+    yield Claim(f"{of} in int8: file smaller than the baseline's", smaller, "x", at_least=40)
+    yield Claim(f"{of} in int8: faster than the baseline in ONNX Runtime", race.ratio, "x", at_least=10)
 
 
 def few_bits_with_a_teacher(dataset: str) -> Iterator[Claim]:

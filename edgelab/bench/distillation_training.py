@@ -45,8 +45,16 @@ DATASETS = ("signs", "fashion-mnist")
 SEEDS = (0, 1, 2, 3, 4)
 LESSONS = 12_000  # training images of the comparisons, of either data set
 VAL_IMAGES = 1_000  # the last ones: they choose the epoch and the student of the pipeline
-WIDTHS = {"tiny": (8, 16, 32), "small": (16, 32, 64), "baseline": (64, 128, 256)}
-STEPS = 1_200  # of the comparisons, in batches of 128
+# Channels of the stages, and blocks in each of them: the student of the comparisons, two for the pipeline, the teacher.
+NETWORKS: dict[str, tuple[tuple[int, ...], int]] = {
+    "tiny": ((8, 16, 32), 1),
+    "small": ((16, 32, 64), 1),
+    "deep": ((16, 24, 40), 2),
+    "baseline": ((64, 128, 256), 1),
+}
+PIPELINE = ("small", "deep")
+EPOCHS = 13  # of the comparisons: passes over all lessons, or as many images otherwise
+PATIENCE = {"signs": 160, "fashion-mnist": 40}  # epochs of the pipeline's students
 SOFT = partial(distillation_loss, temperature=4.0, alpha=0.9)
 UNLABELLED = partial(distillation_loss, temperature=4.0, alpha=1.0)
 STAGES = {f"stages.{number}": f"stages.{number}" for number in range(3)}
@@ -57,7 +65,8 @@ class Job:
     """One training: of which student, on which share of the labels, in which way, with which seed.
 
     `arm` is a name of `ARMS`; `teacher` is "zoo", the course's baseline, which has seen every label, "own", one trained
-    on the student's share of the labels, "many", an `Ensemble`, or nothing. `epochs` counts passes over all lessons.
+    on the student's share of the labels, "both", an `Ensemble` of the baseline and a second one, or nothing. `epochs`
+    counts passes over all lessons: who has few labels goes over them so much oftener.
     """
 
     dataset: str
@@ -66,8 +75,7 @@ class Job:
     seed: int
     share: float = 1.0
     teacher: str = ""
-    epochs: float = STEPS * 128 / LESSONS
-    keep: bool = False
+    epochs: int = EPOCHS
 
     @property
     def name(self) -> str:
@@ -76,27 +84,26 @@ class Job:
 
 
 def jobs() -> Iterator[Job]:
-    """Yield all trainings, what matters most first."""
-    for dataset in DATASETS:  # teachers before those whom they teach
-        yield from (Job(dataset, "baseline", "alone", seed, epochs=_long(dataset) / 2, keep=True) for seed in (1, 2))
-        yield Job(dataset, "baseline", "alone", 0, share=0.1, epochs=3 * STEPS * 128 / LESSONS, keep=True)
-        yield Job(dataset, "baseline", "alone", 0, share=0.01, epochs=STEPS * 128 / LESSONS, keep=True)
+    """Yield all trainings, what matters most first, and teachers before those whom they teach."""
+    for dataset in DATASETS:
+        patient = PATIENCE[dataset]
+        yield Job(dataset, "baseline", "alone", 1, epochs=patient // 2)
+        for teacher in ("zoo", "both"):
+            yield Job(dataset, "small", "consistent", 0, teacher=teacher, epochs=patient)
+        yield from (Job(dataset, "baseline", "alone", 0, share, epochs=2 * EPOCHS) for share in (0.1, 0.01))
     for seed in (0, 1):
         for dataset in DATASETS:
-            student = Job(dataset, "small", "consistent", seed, epochs=_long(dataset), keep=True)
-            yield replace(student, teacher="many")
-            yield replace(student, teacher="zoo")
-            yield replace(student, arm="alone")
+            student = Job(dataset, "deep", "consistent", seed, teacher="both", epochs=PATIENCE[dataset])
+            yield student
+            yield replace(student, student="small", arm="alone", teacher="")
+    for dataset in DATASETS:
+        for teacher in ("zoo", "both"):
+            yield Job(dataset, "small", "consistent", 1, teacher=teacher, epochs=PATIENCE[dataset])
     for arms in _COMPARISONS:
         for seed in SEEDS:
             for dataset in DATASETS:
                 for arm, share, teacher in arms:
                     yield Job(dataset, "tiny", arm, seed, share, teacher)
-
-
-def _long(dataset: str) -> int:
-    """Return the epochs of the pipeline's student: a patient teacher."""
-    return {"signs": 120, "fashion-mnist": 40}[dataset]
 
 
 _COMPARISONS: tuple[tuple[tuple[str, float, str], ...], ...] = (
@@ -121,11 +128,12 @@ def lessons(dataset: str, count: int) -> data.Split:
 def build(dataset: str, student: str, seed: int) -> nn.Module:
     """Return an untrained network; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    return resnet(WIDTHS[student], **SHAPES[dataset])
+    widths, blocks = NETWORKS[student]
+    return resnet(widths, blocks, **SHAPES[dataset])
 
 
 def train(job: Job, folder: Path, device: str) -> dict[str, Any]:
-    """Do one training and return its figures; a student that is kept is written into `folder`."""
+    """Do one training and return its figures; all but the students of the comparisons are kept in `folder`."""
     start = time.perf_counter()
     student = build(job.dataset, job.student, job.seed).to(device)
     pipeline = job.student != "tiny" and job.share == 1
@@ -134,18 +142,20 @@ def train(job: Job, folder: Path, device: str) -> dict[str, Any]:
     seen = every if job.arm == "unlabelled" else labelled
     options: dict[str, Any] = {
         "seed": job.seed,
-        "lr": 0.15,
-        "epochs": max(1, round(job.epochs * len(every) / len(seen))),  # the same steps for few images and for many
+        "lr": 0.2,
+        "batch_size": 256,
+        "epochs": round(job.epochs * len(every) / len(seen)),  # as many images for who has few labels and who has many
         "augment": AUGMENT[job.dataset],
         "progress": False,
     }
     if pipeline:
-        options |= {"batch_size": 256, "lr": 0.3, "val": _dataset(job.dataset).train[-VAL_IMAGES:]}
+        options |= {"batch_size": 512, "lr": 0.3, "val": _dataset(job.dataset).train[-VAL_IMAGES:]}
     history = ARMS[job.arm](student, _teacher(job, folder, device), seen, **options)
     loaded = _dataset(job.dataset)
-    if job.keep:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.cpu().contiguous() for key, value in student.state_dict().items()}, _path(folder, job))
+    if job.student != "tiny":
+        weights = {key: value.cpu().contiguous() for key, value in student.state_dict().items()}
+        path_of(folder, job).parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, path_of(folder, job))
     return {
         **asdict(job),
         "accuracy": evaluate(student, loaded.test),
@@ -156,23 +166,27 @@ def train(job: Job, folder: Path, device: str) -> dict[str, Any]:
     }
 
 
-def _path(folder: Path, job: Job) -> Path:
-    return folder / f"{job.name}.safetensors"
+def path_of(folder: Path, job: Job) -> Path:
+    """Return where a student's weights are kept; those of teachers, which are large, in a folder of their own."""
+    return folder / ("teachers" if job.student == "baseline" else "") / f"{job.name}.safetensors"
+
+
+def _trained_teachers(job: Job) -> list[Job]:
+    """Return the trainings from which the teachers of a job come, besides the course's own baseline."""
+    share = {"own": job.share, "both": 1.0}.get(job.teacher)
+    rows = (other for other in jobs() if (other.dataset, other.student) == (job.dataset, "baseline"))
+    return [other for other in rows if other.share == share]
 
 
 def _teacher(job: Job, folder: Path, device: str) -> Any:
     """Return the teacher that a job names, on `device`; None where there is none."""
     if not job.teacher:
         return None
-    members: list[nn.Module] = []
-    if job.teacher in ("zoo", "many"):
-        members.append(load_pretrained("resnet", job.dataset))
-    share = job.share if job.teacher == "own" else 1.0
-    for other in jobs() if job.teacher != "zoo" else ():
-        if (other.dataset, other.student, other.share) == (job.dataset, "baseline", share):
-            member = build(job.dataset, "baseline", other.seed)
-            member.load_state_dict(load_file(_path(folder, other)))
-            members.append(member)
+    members = [load_pretrained("resnet", job.dataset)] if job.teacher in ("zoo", "both") else []
+    for other in _trained_teachers(job):
+        member = build(job.dataset, "baseline", other.seed)
+        member.load_state_dict(load_file(path_of(folder, other)))
+        members.append(member)
     return (members[0] if len(members) == 1 else Ensemble(members)).to(device)
 
 
@@ -228,29 +242,38 @@ def main(
 ) -> None:
     """Train what is not in OUT yet, most important first."""
     out.mkdir(parents=True, exist_ok=True)
-    done = {Job(**{key: row[key] for key in Job.__dataclass_fields__}) for row in trainings(out)}
-    left = [job for job in jobs() if job not in done]
-    teachers = [job for job in left if job.student == "baseline"]
-    start = time.monotonic()
+    done = set(map(as_job, trainings(out)))
+    left, failed = [job for job in jobs() if job not in done], []
     for name in DATASETS:
         _dataset(name)  # drawn once, before others read it
+    start, running = time.monotonic(), dict[Future, Job]()
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         Bar(len(left), "trainings") as bar,
         (out / "trainings.jsonl").open("a") as log,
     ):
-        for batch in (teachers, [job for job in left if job not in teachers]):
-            todo, running = iter(batch), set[Future]()
-            while True:
-                while len(running) < workers and time.monotonic() - start < seconds and (job := next(todo, None)):
-                    running.add(pool.submit(_work, job, out, device))
-                if not running:
-                    break
-                finished = next(as_completed(running))
-                running.remove(finished)
+        while True:
+            ready = [job for job in left if all(path_of(out, other).exists() for other in _trained_teachers(job))]
+            while len(running) < workers and ready and time.monotonic() - start < seconds:
+                left.remove(job := ready.pop(0))
+                running[pool.submit(_work, job, out, device)] = job
+            if not running:
+                break
+            finished = next(as_completed(running))
+            job = running.pop(finished)
+            if error := finished.exception():
+                failed.append(f"{job.name}: {error}")
+            else:
                 log.write(json.dumps(finished.result()) + "\n")
                 log.flush()
-                bar.update()
+            bar.update()
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
+def as_job(row: dict[str, Any]) -> Job:
+    """Return which training a line of `trainings.jsonl` is of."""
+    return Job(**{key: row[key] for key in Job.__dataclass_fields__})
 
 
 def trainings(out: Path) -> list[dict[str, Any]]:

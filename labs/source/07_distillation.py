@@ -31,17 +31,17 @@ teacher = models.load_pretrained("resnet", dataset.name)
 lab_map("07_distillation")
 
 # %% [markdown]
-# The teacher is the course's baseline. It answers 4 000 training pictures, our `lessons`: once, for some seconds, and then its
-# answers lie in your folder. The student has three convolutions. `study` trains each student once, in a second or two, and
-# remembers it too.
+# The teacher is the course's baseline. It answers 2 400 training pictures, our `lessons`: once, for some seconds, and then its
+# answers lie in your folder. On the signs we take pictures of the day, the easier task. The student has three convolutions.
+# `study` trains each student once, in a second or two, and remembers it too.
 
 # %% study
 study = students.Study(teacher, dataset)
 tables.cost_table(study)
 
 # %% [markdown]
-# The last line is worth a thought. A teacher is not free, and whoever says that it helps has to say so beside a student
-# that was trained for longer without one.
+# Mind the last line. A teacher is not free: whoever praises it must look at a student that was trained for longer without
+# one.
 #
 # ## What does a teacher know?
 #
@@ -194,8 +194,8 @@ rng.shuffle(kinds)
 hidden.show([works(distillers.anonymous(one)) for one in kinds])
 
 # %% [markdown]
-# What would have happened without a test? The same student learns from the same 4 000 pictures, labels and all
-# ($\alpha = 0.9$, $T = 4$), with your loss and with each fault. **Which faults would you have seen in the accuracy?**
+# What would have happened without a test? The same student learns from the same pictures and labels ($\alpha = 0.9$,
+# $T = 4$), with your loss and with each fault. **Which faults would you have seen in the accuracy?**
 
 # %% fault-table
 tables.fault_table(study, distillation_loss)
@@ -235,13 +235,13 @@ reveal("never-seen", 100 * own)
 explorers.never_seen_explorer(study)
 
 # %% [markdown]
-# Labels say nothing of a class that is not there, and no bias can mend that. The teacher has said of every 30 how much it looks
-# like an 80. From that the student knows what an 80 looks like: somewhere between.
+# Labels say nothing of a class that is not there, and a bias mends little of that. The teacher has said of every 30 how much it
+# looks like an 80, and of every pullover how much like a shirt. From that the student knows what to look for.
 #
 # ## When does it help?
 #
-# Now the question that matters. Suppose that only **200 of the 4 000 pictures have a label**. The student alone learns from
-# these 200. With the teacher it learns from all 4 000, without any label ($\alpha = 1$). Both take the same number of steps.
+# Now the question that matters. Suppose that only **120 of the 2 400 pictures have a label**. The student alone learns from
+# these. With the teacher it learns from all 2 400, without any label ($\alpha = 1$). Both see the same number of pictures.
 # **How many points does the teacher win?**
 
 # %% predict-few-labels
@@ -260,7 +260,7 @@ reveal("few-labels", few.mean, few)
 # what others do:
 #
 # - **labels smoothed**: 10 % of the probability is spread over all classes, by nobody who knows anything;
-# - **three times as long**: a part of the compute that the teacher's answers cost goes into more steps;
+# - **twice as long**: some of the compute that the teacher's answers cost goes into more steps;
 # - **a bad teacher**: the tiny ResNet with weights of 3 bits, untrained, from lab 04.
 #
 # The next cell trains 25 students. Before you look: which intervals will leave out zero?
@@ -273,12 +273,12 @@ explorers.seeds_explorer(study)
 # as much as the teacher, it was not the teacher's knowledge that won.
 #
 # - With few labels the teacher replaces the labels that are missing. Nothing else in the list could.
-# - With many, what it wins is smaller, and depends on data, student and patience. Our own longer trainings are in the README.
+# - With many, what it wins is smaller, and depends on data, student and patience.
 # - A bad teacher hands its mistakes on. The student is asked to repeat them in nine parts of ten.
 #
 # ## Does a student take after its teacher?
 #
-# Here are the mistakes on 1 000 test pictures: rows are what it is, columns what was said. **Whose mistakes are more like the
+# Here are the mistakes on 600 test pictures: rows are what it is, columns what was said. **Whose mistakes are more like the
 # teacher's?**
 
 # %% confusion-explorer
@@ -340,9 +340,10 @@ tables.hint_table(study, hint_loss)
 # **The claim:** a student comes close to its teacher with a fraction of the parameters.
 #
 # **What you saw:** with few labels the teacher wins many points, clear of chance. With many labels look at your interval. And
-# *close* depends on the student: this one stays well behind. A fiftieth of the parameters is a small head.
+# *close* depends on the student: this one is small, and stays well behind.
 #
-# The student goes into your table, as a file for ONNX Runtime.
+# The student goes into your table, as a file for ONNX Runtime. There it is judged on **all** test pictures: on the signs on
+# those of night and fog as well, which it has never seen.
 
 # %% claim-table
 student = study.student("distilled")

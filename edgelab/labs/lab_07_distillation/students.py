@@ -22,12 +22,12 @@ from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 from edgelab.train import evaluate, fit, predict, remembering
 
 LAB = "07_distillation"
-LESSONS, FEW, EXAM = 3_000, 150, 2_000  # training images, how many of them keep their label, test images
-EPOCHS, LONGER = 8, 2
+LESSONS, FEW, EXAM = 2_400, 120, 1_000  # training images, how many of them keep their label, test images
+EPOCHS, LONGER, PATIENT = 6, 2, 14  # LONGER is a factor; PATIENT is for the class left out
 SEEDS = (0, 1, 2, 3, 4)
 TEMPERATURE, ALPHA = 4.0, 0.9
 MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
-ASKED = 1_000  # test pictures that the teacher is asked about: it is slow
+ASKED = 600  # test pictures that the teacher is asked about: it is slow
 LEFT_OUT = {"signs": "limit 80", "fashion-mnist": "shirt"}
 
 
@@ -37,12 +37,20 @@ def pocket(dataset: data.Dataset, seed: int) -> nn.Sequential:
     _images, channels, height, width = dataset.train.images.shape
     places = -(-height // 8) * -(-width // 8)
     return nn.Sequential(
-        conv_bn(channels, 8, stride=2),
-        conv_bn(8, 16, stride=2),
-        conv_bn(16, 32, stride=2),
+        conv_bn(channels, 12, stride=2),
+        conv_bn(12, 24, stride=2),
+        conv_bn(24, 32, stride=2),
         nn.Flatten(),
         nn.Linear(32 * places, len(dataset.classes)),
     )
+
+
+def daylight(dataset: data.Dataset, split: data.Split) -> data.Split:
+    """Return the pictures taken by day, where it is known when: the easier task, which small students learn quickly."""
+    if split.conditions is None or "day" not in dataset.condition_names:
+        return split
+    day = split.conditions == dataset.condition_names.index("day")
+    return data.Split(split.images[day], split.labels[day])
 
 
 def bad_teacher(dataset: data.Dataset) -> nn.Module:
@@ -84,7 +92,7 @@ class Study:
 
     def __init__(self, teacher: nn.Module, dataset: data.Dataset):
         self.dataset, self.teacher = dataset, teacher
-        self.lessons, self.exam = dataset.train[:LESSONS], dataset.test[:EXAM]
+        self.lessons, self.exam = daylight(dataset, dataset.train)[:LESSONS], daylight(dataset, dataset.test)[:EXAM]
         self.answers = remembered(teacher, self.lessons)
         self._teachers = {"teacher": self.answers}
         self._students: dict[tuple, nn.Module] = {}
@@ -102,7 +110,7 @@ class Study:
             recipe = WAYS[way]
             seen = self.lessons[: recipe.images]
             options = {"loss_fn": recipe.loss_fn, "teacher": self._taught_by(recipe.teacher)}
-            epochs = recipe.epochs * LESSONS // recipe.images  # the same steps, however many pictures
+            epochs = recipe.epochs * len(self.lessons) // len(seen)  # the same steps, however many pictures
             self._students[way, seed] = self._trained(seen, seed, epochs=epochs, **options)
         return self._students[way, seed]
 
@@ -113,7 +121,7 @@ class Study:
             kept = self.lessons.labels != left_out
             seen = data.Split(self.lessons.images[kept], self.lessons.labels[kept])
             way = {"loss_fn": _UNLABELLED, "teacher": self.answers[kept]} if taught else {}
-            self._students[key] = self._trained(seen, 0, epochs=EPOCHS, **way)
+            self._students[key] = self._trained(seen, 0, epochs=PATIENT, **way)
         return self._students[key]
 
     def accuracy(self, way: str, seed: int = 0) -> float:
@@ -132,7 +140,7 @@ class Study:
 
     def trained_by(self, distiller: Callable) -> float:
         """Return the accuracy of a student that learns from labels and from a distiller, in [0, 1]."""
-        student, everything = pocket(self.dataset, 0), torch.arange(LESSONS)[:, None]  # each picture is its place here
+        student, everything = pocket(self.dataset, 0), torch.arange(len(self.lessons))[:, None]  # each picture is its place here
 
         def loss_fn(logits: torch.Tensor, places: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             def teacher(which: torch.Tensor) -> torch.Tensor:

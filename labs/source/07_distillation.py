@@ -201,8 +201,9 @@ hidden.show([works(distillers.anonymous(one)) for one in kinds])
 tables.fault_table(study, distillation_loss)
 
 # %% [markdown]
-# Compare with the last row, a student that had labels and no teacher. A fault that leaves a usual accuracy behind is never
-# looked for: one concludes that distillation gives nothing.
+# Compare with the last row, a student that had labels and no teacher. One fault is a disaster, and you would have seen it. The
+# other two look like a student that is somewhat worse. Nobody looks for a fault there: one concludes that distillation
+# gives nothing.
 #
 # ## A class it never saw
 #
@@ -288,6 +289,8 @@ explorers.confusion_explorer(study)
 tables.likeness_table(study)
 
 # %% [markdown]
+# If the two shares are near each other, the student has not taken after its teacher: what looks alike confuses everyone.
+#
 # ## Hints: learn from the inside
 #
 # A student can be asked to resemble its teacher *inside* as well. The features $v$ of one of its layers are compared with those

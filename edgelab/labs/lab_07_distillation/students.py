@@ -140,7 +140,10 @@ class Study:
 
     def trained_by(self, distiller: Callable) -> float:
         """Return the accuracy of a student that learns from labels and from a distiller, in [0, 1]."""
-        student, everything = pocket(self.dataset, 0), torch.arange(len(self.lessons))[:, None]  # each picture is its place here
+        student, everything = (
+            pocket(self.dataset, 0),
+            torch.arange(len(self.lessons))[:, None],
+        )  # each picture is its place here
 
         def loss_fn(logits: torch.Tensor, places: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             def teacher(which: torch.Tensor) -> torch.Tensor:

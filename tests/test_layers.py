@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "labs": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "explore"},
     "grading": {"course"},
     "typer_words": set(),
-    "cli": FOUNDATION | {"course", "grading", "doctor", "typer_words"},
+    "cli": FOUNDATION | {"course", "deploy", "grading", "doctor", "typer_words"},
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
 }

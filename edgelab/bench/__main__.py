@@ -1,4 +1,4 @@
-"""`python -m edgelab.bench quantization` or `grading`: the headline figures beside their goals."""
+"""`python -m edgelab.bench quantization`, `light` or `grading`: the headline figures beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,19 @@ def _quantization(
     from edgelab.bench import quantization_goals
 
     report(quantization_goals.claims(training=training), as_json)
+
+
+@app.command("light")
+def _light(
+    as_json: Json = None,
+    trained: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `python -m edgelab.bench.light_training` has written.")
+    ] = None,
+) -> None:
+    """Measure light architectures: MACs, accuracies of FILE, and separable against full convolutions."""
+    from edgelab.bench import light_goals
+
+    report(light_goals.claims(trained), as_json)
 
 
 @app.command("grading")

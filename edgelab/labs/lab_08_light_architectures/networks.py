@@ -1,0 +1,214 @@
+"""Whole networks: the learner's blocks in trained ones, what they cost on three machines, width against resolution."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from html import escape
+from itertools import product
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edgelab import data
+from edgelab.bars import track
+from edgelab.deploy import Runner, duel, to_onnx
+from edgelab.deploy.chain import chain_for_timing
+from edgelab.explore import plots
+from edgelab.explore.explorer import Explorer, choice
+from edgelab.explore.html import HtmlTable
+from edgelab.explore.table import pareto_front
+from edgelab.i18n import _
+from edgelab.labs.lab_08_light_architectures import record
+from edgelab.measure import count_macs, count_params, peak_activation_bytes
+from edgelab.measure.threads import torch_threads
+from edgelab.models import manifest, mobilenet_v1, mobilenet_v2
+from edgelab.models.zoo import SHAPES
+from edgelab.numbers import number
+from edgelab.quantization import calibrate, convert, fold_batchnorm, prepare
+
+NAMES = {
+    "resnet": "ResNet",
+    "resnet_tiny": "ResNet tiny",
+    "mobilenet_v1_025": "MobileNetV1 0.25",
+    "mobilenet_v2_050": "MobileNetV2 0.5",
+}
+WIDTHS = {"mobilenet_v1_025": 0.25, "mobilenet_v1_050": 0.5, "mobilenet_v1_100": 1.0}
+SCALES = (0.5, 0.75, 1.0)  # of the resolution
+
+
+def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path:
+    """Write `model`, calibrated on `images`, to `path` with int8 weights and activations; return the path."""
+    return to_onnx(convert(calibrate(prepare(model), images)), images[:1], path)
+
+
+@torch.inference_mode()
+def try_separable(model: nn.Module, images: torch.Tensor, separable: Callable) -> None:
+    """Print how well the learner's `separable(x, depthwise, pointwise, stride)` replaces each block of a MobileNetV1."""
+    _try(model, images, 2, separable)
+
+
+@torch.inference_mode()
+def try_inverted(model: nn.Module, images: torch.Tensor, inverted_residual: Callable) -> None:
+    """Print how well the learner's `inverted_residual(x, expand, depthwise, project, stride)` replaces a V2's blocks."""
+    _try(model, images, 3, inverted_residual)
+
+
+def _try(model: nn.Module, images: torch.Tensor, convolutions: int, block: Callable) -> None:
+    """Print how far `block` is from each block of `model` that has so many convolutions."""
+    folded, apart = fold_batchnorm(model), []
+    names = (name for name, _child in model.get_submodule("features").named_children())
+    x = images
+    for name, own in zip(names, model.get_submodule("features"), strict=True):
+        expected = own(x.clone())
+        layers = [layer for layer in folded.get_submodule(f"features.{name}").modules() if isinstance(layer, nn.Conv2d)]
+        if len(layers) == convolutions:
+            (depthwise,) = (layer for layer in layers if layer.groups > 1)
+            got = block(x.clone(), *((layer.weight, layer.bias) for layer in layers), depthwise.stride[0])
+            same = getattr(got, "shape", None) == expected.shape
+            apart.append(float((got - expected).abs().max() / expected.abs().max()) if same else float("inf"))
+        x = expected
+    right = sum(far < 1e-4 for far in apart)
+    mark = "✓" if right == len(apart) else "✗"
+    text = _("%(mark)s %(right)d of %(n)d blocks give what your function gives.")
+    print(text % {"mark": mark, "right": right, "n": len(apart)})
+
+
+def accuracy_table(dataset: data.Dataset) -> HtmlTable:
+    """Return MobileNets beside the same networks with full convolutions: MACs, parameters, accuracies on record."""
+    shape, rows = SHAPES.get(dataset.name, SHAPES["signs"]), []
+    on_record = dataset.name if dataset.name in SHAPES else "signs"
+    pixels = dataset.test.images.shape[-1] if dataset.name in SHAPES else 32
+    example = torch.zeros(1, shape["in_channels"], pixels, pixels)
+    builds = {"mobilenet_v1_025": partial(mobilenet_v1, 0.25), "mobilenet_v2_050": partial(mobilenet_v2, 0.5)}
+    for name, build in builds.items():
+        for depthwise, suffix, kind in ((False, "-full", _("full")), (True, "", _("depthwise"))):
+            model = build(depthwise=depthwise, **shape).eval()
+            found = record.accuracies(on_record, name + suffix, pixels)
+            cells = [number(count_macs(model, example) / 1e6, ".1f"), number(count_params(model))]
+            rows.append([f"{escape(NAMES[name])}, {escape(kind)}", *cells, _mean_and_range(found)])
+    accuracy = _("accuracy (%%), mean (lowest–highest), on %(dataset)s") % {"dataset": on_record}
+    return HtmlTable([_("network"), _("MACs (M)"), _("parameters"), escape(accuracy)], rows)
+
+
+def _mean_and_range(found: list[float]) -> str:
+    if not found:
+        return "–"
+    percent = [100 * one for one in found]
+    return f"{sum(percent) / len(percent):.2f} ({min(percent):.2f}–{max(percent):.2f})"
+
+
+def memory_table(networks: dict[str, nn.Module], dataset: data.Dataset) -> HtmlTable:
+    """Return what each network asks of a microcontroller in int8: MACs, weights, activations counted, and the arena."""
+    image, rows = data.normalize(dataset.test.images[:1]), []
+    for name, model in networks.items():
+        cost = record.network_cost(dataset.name, name, image.shape[-1])
+        peak = peak_activation_bytes(model, image, fused=True) // 4
+        cells = [count_macs(model, image) / 1e6, count_params(model) / 1024, peak / 1024]
+        arena = "–" if cost is None else number(cost["arena_bytes"] / 1024, ".0f")
+        rows.append([escape(NAMES[name]), *(number(cell, ".1f") for cell in cells), arena])
+    heads = [_("network"), _("MACs (M)"), _("weights, int8 (KiB)"), _("peak of activations, int8 (KiB)")]
+    return HtmlTable([*map(escape, heads), escape(_("arena of TensorFlow Lite Micro (KiB)"))], rows)
+
+
+def machine_table(networks: dict[str, nn.Module], pictures: torch.Tensor, dataset: data.Dataset) -> HtmlTable:
+    """Return one table for three machines: MACs on paper, int8 here in ONNX Runtime, and an NPU by Arm's estimate."""
+    image, rows = pictures[:1], []
+    files = {
+        name: write_int8(model, pictures, f"models/{name}-int8.onnx")
+        for name, model in track(networks.items(), _("writing files"))
+    }
+    with torch_threads(1):
+        times = duel.fastest({name: Runner.open(path).once(image) for name, path in files.items()}, seconds=1)
+    for name, model in networks.items():
+        macs, ms = count_macs(model, image), times[name]
+        cost = record.network_cost(dataset.name, name, image.shape[-1])
+        npu = ["–", "–"] if cost is None else [number(cost["us"], ".0f"), f"{cost['macs_per_cycle']:.0f}"]
+        accuracy = 100 * manifest().get(f"{dataset.name}/{name}", {}).get("accuracy", float("nan"))
+        cells = [f"{macs / 1e6:.1f}", f"{ms:.3f}", f"{macs / ms / 1e6:.0f}", *npu, f"{accuracy:.2f}"]
+        rows.append([escape(NAMES[name]), *cells])
+    heads = [
+        _("network"),
+        _("MACs (M)"),
+        _("here, int8 (ms)"),
+        _("MACs in a nanosecond, here"),
+        _("Ethos-U55 (µs)"),
+        _("MACs in a cycle, Ethos-U55"),
+        _("accuracy, float (%)"),
+    ]
+    return HtmlTable([escape(head) for head in heads], rows)
+
+
+def pareto_explorer(dataset: data.Dataset) -> Explorer:
+    """Return accuracy against cost for MobileNetV1 at three widths and three resolutions: choose machine and lines."""
+    name = dataset.name if dataset.name in SHAPES else "signs"
+    costs = dict(family_costs(name))
+    machines = {
+        _("MACs (M)"): "macs",
+        _("here, float32 (ms)"): "fp32",
+        _("here, int8 (ms)"): "int8",
+        _("Ethos-U55, Arm's estimate (µs)"): "npu",
+        _("peak of activations, int8 (KiB)"): "peak",
+    }
+    controls = {
+        "cost": choice(_("against"), machines),
+        "lines": choice(_("lines join"), {_("one width"): "width", _("one resolution"): "resolution"}),
+    }
+    return Explorer(partial(family_plot, name, costs), controls)
+
+
+def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, float]]]:
+    """Yield, by (network, pixels), what each MobileNetV1 costs, by machine; "npu" only where it is on record.
+
+    Times are of the features, which are all but the classifier's one product.
+    """
+    shape, full = SHAPES[dataset], 32 if dataset == "signs" else 28
+    sizes = list(product(WIDTHS, (round(full * scale) for scale in SCALES)))
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+        for name, pixels in track(sizes, _("timing networks")):
+            model = mobilenet_v1(WIDTHS[name], **shape).eval()
+            example = torch.zeros(1, shape["in_channels"], pixels, pixels)
+            runs = {}
+            for precision in duel.PRECISIONS:
+                path = Path(folder) / f"{name}-{pixels}-{precision}.onnx"
+                onnx.save(chain_for_timing(model.features, example, int8=precision == "int8"), path)
+                runs[precision] = Runner.open(path).once(example)
+            costs = {"macs": count_macs(model, example) / 1e6, **duel.fastest(runs, seconds=0.15)}
+            costs["peak"] = peak_activation_bytes(model, example, fused=True) / 4 / 1024
+            npu = record.network_cost(dataset, name, pixels)
+            yield (name, pixels), costs | ({"npu": npu["us"]} if npu else {})
+
+
+def family_plot(
+    dataset: str, costs: dict[tuple[str, int], dict[str, float]], cost: str, lines: str
+) -> plots.Picture:
+    """Return the accuracy on record over one cost, joined by width or by resolution, and who is on the front."""
+    points = {}
+    for (name, pixels), found in costs.items():
+        accuracy = record.mean_accuracy(dataset, name, pixels)
+        if accuracy is not None and cost in found:
+            points[name, pixels] = (found[cost], 100 * accuracy)
+    labels = {
+        "macs": _("MACs (M)"),
+        "fp32": _("here, float32 (ms)"),
+        "int8": _("here, int8 (ms)"),
+        "npu": _("Ethos-U55, Arm's estimate (µs)"),
+        "peak": _("peak of activations, int8 (KiB)"),
+    }
+    place = ("width", "resolution").index(lines)
+    with plots.figure(height=3.6) as fig:
+        ax = fig.subplots()
+        for number_, group in enumerate(dict.fromkeys(key[place] for key in points)):
+            members = [point for key, point in points.items() if key[place] == group]
+            label = f"{WIDTHS[group]:g}×" if place == 0 else f"{group} px"
+            look = {"color": plots.COLOURS[number_], "marker": plots.MARKERS[number_]}
+            ax.plot(*zip(*members, strict=True), ls="-", ms=7, label=label, **look)
+        plots.logarithmic(ax.xaxis, (1, 2, 5))
+        ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%)"))
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        names = {key: f"{WIDTHS[key[0]]:g}× {key[1]} px" for key in points}
+        front = pareto_front({names[key]: point for key, point in points.items()})
+        title = _("On the front: %(front)s") % {"front": "; ".join(name for name in names.values() if name in front)}
+        ax.set_title(title)
+        return plots.picture(fig, f"{labels[cost]}. {title}")

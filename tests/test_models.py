@@ -87,7 +87,9 @@ def test_mobilenet_v4_small_has_exactly_timms_parameters_and_outputs(torchvision
     must_answer_alike(ours, theirs, 64)
 
 
-@pytest.mark.parametrize(("start", "middle"), [(0, 3), (3, 0), (5, 3), (0, 0)], ids=["IB", "ConvNeXt", "ExtraDW", "FFN"])
+@pytest.mark.parametrize(
+    ("start", "middle"), [(0, 3), (3, 0), (5, 3), (0, 0)], ids=["IB", "ConvNeXt", "ExtraDW", "FFN"]
+)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_universal_block_is_timms_in_each_position_of_its_switches(torchvision_models, start, middle, stride):
     from timm.models._efficientnet_blocks import UniversalInvertedResidual
@@ -117,7 +119,7 @@ def test_squeeze_excite_weighs_channels_by_their_means():
     [
         (lambda **kind: mobilenet_v1(1.0, **kind), 8.0),
         (lambda **kind: mobilenet_v1(0.25, **kind), 7.0),
-        (lambda **kind: mobilenet_v2(0.5, **kind), 20.0),
+        (lambda **kind: mobilenet_v2(0.5, **kind), 15.0),
     ],
     ids=["V1", "V1 0.25", "V2 0.5"],
 )

@@ -30,15 +30,15 @@ def claims(trained: Path | None) -> Iterator[Claim]:
 def against_full(dataset: str, network: str, rows: dict[Job, dict]) -> Iterator[Claim]:
     """Yield how many times fewer MACs a network takes than with full convolutions, and how many points that costs."""
     pixels = PIXELS[dataset][-1]
-    light, full = (
-        [Job(dataset, name, pixels, seed) for seed in SEEDS] for name in (network, network + FULL)
-    )
+    light, full = ([Job(dataset, name, pixels, seed) for seed in SEEDS] for name in (network, network + FULL))
     example = torch.zeros(1, SHAPES[dataset]["in_channels"], pixels, pixels)
     macs = {kind: count_macs(jobs[0].build().eval(), example) for kind, jobs in (("light", light), ("full", full))}
     name = f"{dataset}/{network}"
     yield Claim(f"{name}: MACs, millions", macs["light"] / 1e6)
     yield Claim(f"{name}: times fewer MACs than with full convolutions", macs["full"] / macs["light"], "x", at_least=8)
-    pairs = [(rows[a]["accuracy"], rows[b]["accuracy"]) for a, b in zip(light, full, strict=True) if {a, b} <= set(rows)]
+    pairs = [
+        (rows[a]["accuracy"], rows[b]["accuracy"]) for a, b in zip(light, full, strict=True) if {a, b} <= set(rows)
+    ]
     if pairs:
         seeds = f"mean of {len(pairs)} seeds" if len(pairs) > 1 else "one seed"
         lost = [100 * (b - a) for a, b in pairs]

@@ -152,9 +152,7 @@ def mobilenet_v3_small(
     channels = wide(16)
     features: list[nn.Module] = [conv_bn(in_channels, channels, stride=stride(2), activation=nn.Hardswish)]
     for kernel_size, hidden, width, squeeze_excite, activation, block_stride in _V3_SMALL_BLOCKS:
-        block = partial(
-            InvertedResidual, kernel_size=kernel_size, squeeze_excite=squeeze_excite, activation=activation
-        )
+        block = partial(InvertedResidual, kernel_size=kernel_size, squeeze_excite=squeeze_excite, activation=activation)
         features.append(block(channels, wide(width), stride(block_stride), wide(hidden) / channels))
         channels = wide(width)
     features.append(conv_bn(channels, 6 * channels, 1, activation=nn.Hardswish))

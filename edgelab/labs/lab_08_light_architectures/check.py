@@ -37,7 +37,9 @@ def separable_macs(answer: Callable) -> None:
                 lambda c_in, c_out, kernel, height, width: _ratio(
                     c_in * c_out * height * width, c_in * c_out * kernel**2 * height * width
                 ),
-                _("The depthwise convolution is missing: it filters each channel by itself, with kernel × kernel weights."),
+                _(
+                    "The depthwise convolution is missing: it filters each channel by itself, with kernel × kernel weights."
+                ),
             ),
             Mistake(
                 lambda c_in, c_out, kernel, height, width: _ratio(
@@ -127,7 +129,9 @@ def separable(answer: Callable) -> None:
             ),
             Mistake(
                 lambda x, depthwise, pointwise, stride: _separable(x, depthwise, pointwise, stride, padding=1),
-                _("The padding does not fit every kernel: it is half of it, kernel // 2, or the picture changes its size."),
+                _(
+                    "The padding does not fit every kernel: it is half of it, kernel // 2, or the picture changes its size."
+                ),
             ),
             Mistake(
                 lambda x, depthwise, pointwise, stride: _separable(x, depthwise, pointwise, stride, padding=0),
@@ -193,9 +197,7 @@ def inverted_residual(answer: Callable) -> None:
                 _("The projection is linear: no ReLU6 behind it."),
             ),
             Mistake(
-                lambda x, expand, depthwise, project, stride: F.relu6(
-                    _inverted(x, expand, depthwise, project, stride)
-                ),
+                lambda x, expand, depthwise, project, stride: F.relu6(_inverted(x, expand, depthwise, project, stride)),
                 _("Nothing comes behind the addition: no ReLU6 there."),
             ),
             Mistake(
@@ -258,7 +260,18 @@ def _inverted(
 def make_divisible(answer: Callable) -> None:
     """Check `make_divisible(channels, divisor)`."""
     with exercise(LAB, "make-divisible"):
-        wanted = [(24, 8), (44.8, 8), (35.5, 8), (11.2, 8), (3, 8), (52.0, 8), (36, 16), (100.3, 4), (16.9, 16), (21.5, 16)]
+        wanted = [
+            (24, 8),
+            (44.8, 8),
+            (35.5, 8),
+            (11.2, 8),
+            (3, 8),
+            (52.0, 8),
+            (36, 16),
+            (100.3, 4),
+            (16.9, 16),
+            (21.5, 16),
+        ]
         cases = [Case(given, _divisible(*given)) for given in wanted]
         ties = _("Python's round goes to the even multiple where two are as near. Go up there.")
         mistakes = [

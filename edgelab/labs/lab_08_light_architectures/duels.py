@@ -95,7 +95,9 @@ def ratio_plot(measured: Measured, kernel: int, resolution: int) -> plots.Pictur
         ax.set(ylabel=_("times less for the separable layer"))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         last = {what: values[-1] for what, values in found.items() if values}
-        text = _("%(kernel)d×%(kernel)d, %(px)d px, 256 channels: %(macs).1f times fewer MACs; int8 %(int8).1f times faster")
+        text = _(
+            "%(kernel)d×%(kernel)d, %(px)d px, 256 channels: %(macs).1f times fewer MACs; int8 %(int8).1f times faster"
+        )
         title = text % {"kernel": kernel, "px": resolution, **last}
         slower = [c for c, ratio in zip(CHANNELS, found["int8"], strict=True) if ratio < 1]
         if slower:
@@ -120,7 +122,9 @@ def time_plot(measured: Measured, kernel: int, resolution: int, precision: str) 
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         sizes = [duel.Size(channels, kernel, resolution) for channels in (CHANNELS[0], CHANNELS[-1])]
         first, last = (measured[size]["separable", precision] / measured[size]["full", precision] for size in sizes)
-        text = _("%(kernel)d×%(kernel)d, %(px)d px: separable takes %(first).2f of the time at 8 channels, %(last).2f at 256")
+        text = _(
+            "%(kernel)d×%(kernel)d, %(px)d px: separable takes %(first).2f of the time at 8 channels, %(last).2f at 256"
+        )
         title = text % {"kernel": kernel, "px": resolution, "first": first, "last": last}
         ax.set_title(title)
         return plots.picture(fig, title)

@@ -180,9 +180,7 @@ def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, floa
             yield (name, pixels), costs | ({"npu": npu["us"]} if npu else {})
 
 
-def family_plot(
-    dataset: str, costs: dict[tuple[str, int], dict[str, float]], cost: str, lines: str
-) -> plots.Picture:
+def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], cost: str, lines: str) -> plots.Picture:
     """Return the accuracy on record over one cost, joined by width or by resolution, and who is on the front."""
     points = {}
     for (name, pixels), found in costs.items():

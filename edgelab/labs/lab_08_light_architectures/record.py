@@ -23,9 +23,7 @@ def accuracies(dataset: str, network: str, pixels: int) -> list[float]:
     """Return the accuracies, in [0, 1], of the trainings on record: one for each seed, and none where there are none."""
     rows = _record()["trainings"]
     return [
-        row["accuracy"]
-        for row in rows
-        if (row["dataset"], row["network"], row["pixels"]) == (dataset, network, pixels)
+        row["accuracy"] for row in rows if (row["dataset"], row["network"], row["pixels"]) == (dataset, network, pixels)
     ]
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from edgelab.deploy import Runner, duel, operators, to_onnx
 from edgelab.deploy.chain import chain_for_timing
 from edgelab.errors import EdgelabError
+from edgelab.measure import count_macs
 from edgelab.models import conv_bn, mobilenet_v1
 from edgelab.quantization import calibrate, convert, prepare
 
@@ -50,7 +51,7 @@ def test_int8_weights_take_a_byte(tmp_path):
         proto = chain_for_timing(duel.layers("full", duel.Size(16)), duel.Size(16).example, int8=int8)
         weights = [onnx.numpy_helper.to_array(one) for one in proto.graph.initializer if len(one.dims) == 4]
         assert {array.itemsize for array in weights} == {size}
-        assert len(weights) == duel.DEPTH
+        assert len(weights) == duel.Size(16).depth == 8
 
 
 def test_what_is_no_chain_is_refused():
@@ -67,10 +68,9 @@ def test_the_features_of_a_mobilenet_v1_are_a_chain():
 
 
 @pytest.mark.parametrize("size", [duel.Size(8), duel.Size(64, 5, 8)], ids=str)
-def test_macs_are_the_formulas(size):
-    c, k, pixels = size.channels, size.kernel, size.resolution**2
-    assert duel.macs("full", size) == c * c * k * k * pixels
-    assert duel.macs("separable", size) == (c * k * k + c * c) * pixels
+@pytest.mark.parametrize("kind", duel.KINDS)
+def test_macs_are_those_that_are_counted(size, kind):
+    assert duel.macs(kind, size) == count_macs(duel.layers(kind, size, 1), size.example)
 
 
 def test_a_sweep_gives_each_size_four_times_of_one_layer():

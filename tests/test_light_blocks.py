@@ -50,6 +50,7 @@ def test_a_block_answers_in_int8_as_in_float(build, tmp_path):
     assert operators(path)["QLinearConv"] == len(layer_report(converted))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("build", [mobilenet_v3_small, mobilenet_v4_small], ids=["V3-small", "V4-small"])
 def test_a_whole_network_of_them_runs_on_integers(build, tmp_path):
     images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from typer.testing import CliRunner
-import typer
 
 from edgelab import data
 from edgelab.bench import light_goals, light_training

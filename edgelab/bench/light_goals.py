@@ -1,4 +1,4 @@
-"""Light architectures in figures: MobileNets against the same with full convolutions, and what each machine makes of it."""
+"""Light architectures in figures: MobileNets against the same with full convolutions, on paper and on machines."""
 
 import tempfile
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """A chain of convolutions as an ONNX file at once, to be timed: in float, or in int8 with made-up scales.
 
 A kernel takes the same time whatever the numbers, so who asks how fast a shape runs needs no training, no calibration
-and no exporter: hundreds of shapes are written and timed in the seconds that `to_onnx` takes for a few. What is timed is
-what `to_onnx` would write: the same operators in the same order, which a test compares.
+and no exporter: hundreds of shapes are written and timed in the seconds that `to_onnx` takes for a few. What is timed
+is what `to_onnx` would write: the same operators in the same order, which a test compares.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
 OPSET = 21
-_ACTIVATION_SCALE, _BIAS = 0.05, 0.1
+_ACTIVATION_SCALE, _BIAS = 0.0235, 0.1  # 255 steps stay below 6: a ReLU6 is done by saturating, as in a real file
 _SIGNED_ZERO, _RECTIFIED_ZERO = 128, 0  # zero points of activations that have negative values, and that have none
 _CLIPS = {nn.ReLU: None, nn.ReLU6: 6.0}
 
@@ -38,7 +38,7 @@ def chain_for_timing(model: nn.Sequential, example: torch.Tensor, *, int8: bool 
         nodes,
         "chain",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, list(example.shape))],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None] * 4)],
         constants,
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)

@@ -1,7 +1,7 @@
 """Full convolution against depthwise separable: the same job of the same size, in MACs and where it runs.
 
-A layer alone would be timed together with the way into the runtime and out of it. So `DEPTH` of them stand behind one
-another, and each figure is that of one.
+A thin layer alone would be timed together with the way into the runtime and out of it. So several of them stand behind
+one another, `Size.depth`, and each figure is that of one.
 """
 
 import tempfile
@@ -17,11 +17,10 @@ from torch import nn
 from edgelab.bars import track
 from edgelab.deploy.chain import chain_for_timing
 from edgelab.deploy.runner import Runner
-from edgelab.measure import count_macs
+from edgelab.i18n import _
 from edgelab.measure.threads import torch_threads
 from edgelab.models import conv_bn
 
-DEPTH = 4
 KINDS = ("full", "separable")
 PRECISIONS = ("fp32", "int8")
 _TURNS, _SECONDS = 12, 0.25  # of each file in a sweep: at most so many, and about so long
@@ -36,14 +35,19 @@ class Size:
     resolution: int = 16
 
     @property
+    def depth(self) -> int:
+        """How many layers are timed together: the thinner they are, the more."""
+        return max(1, min(8, 256 // self.channels))
+
+    @property
     def example(self) -> torch.Tensor:
         """An input, `(1, channels, resolution, resolution)`."""
         return torch.zeros(1, self.channels, self.resolution, self.resolution)
 
 
-def layers(kind: str, size: Size, depth: int = DEPTH) -> nn.Sequential:
-    """Return `depth` layers of one `kind`, "full" or "separable", each with batch norm and ReLU, in evaluation mode."""
-    c, k = size.channels, size.kernel
+def layers(kind: str, size: Size, depth: int | None = None) -> nn.Sequential:
+    """Return `depth` layers, else `size.depth`, of one of `KINDS`, each with batch norm and ReLU, in evaluation mode."""
+    c, k, depth = size.channels, size.kernel, size.depth if depth is None else depth
     if kind == "full":
         return nn.Sequential(*(conv_bn(c, c, k) for _layer in range(depth))).eval()
     pairs = ((conv_bn(c, c, k, groups=c), conv_bn(c, c, 1)) for _layer in range(depth))
@@ -51,20 +55,21 @@ def layers(kind: str, size: Size, depth: int = DEPTH) -> nn.Sequential:
 
 
 def macs(kind: str, size: Size) -> int:
-    """Return the MACs of one layer of `kind`."""
-    return count_macs(layers(kind, size, 1), size.example)
+    """Return the MACs of one layer of `kind` (Howard et al., 2017, section 3.1)."""
+    c, pixels, places = size.channels, size.resolution**2, size.kernel**2
+    return c * c * places * pixels if kind == "full" else (c * places + c * c) * pixels
 
 
 def sweep(sizes: Iterable[Size]) -> Iterator[tuple[Size, dict[tuple[str, str], float]]]:
     """Yield each size with the ms of one layer by (kind, precision): its fastest run among turns with the others."""
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
-        for size in track(list(sizes), "sweep"):
+        for size in track(list(sizes), _("timing sizes")):
             runs = {
                 (kind, precision): open_layers(kind, size, precision, Path(folder))
                 for precision in PRECISIONS
                 for kind in KINDS
             }
-            yield size, {key: ms / DEPTH for key, ms in fastest(runs).items()}
+            yield size, {key: ms / size.depth for key, ms in fastest(runs).items()}
 
 
 def fastest(runs: dict, *, turns: int = _TURNS, seconds: float = _SECONDS) -> dict:
@@ -95,7 +100,7 @@ def _turn(run: Callable[[], object]) -> float:
 
 
 def open_layers(kind: str, size: Size, precision: str, folder: Path) -> Callable[[], object]:
-    """Return what runs `DEPTH` layers once in ONNX Runtime, in "fp32" or "int8"; its file is written to `folder`."""
+    """Return what runs `size.depth` layers once in ONNX Runtime, in "fp32" or "int8", from a file in `folder`."""
     proto = chain_for_timing(layers(kind, size), size.example, int8=precision == "int8")
     path = folder / f"{kind}-{size.channels}-{size.kernel}-{size.resolution}-{precision}.onnx"
     onnx.save(proto, path)

@@ -136,9 +136,9 @@ class InvertedResidual(nn.Module):
 class UniversalInvertedBottleneck(nn.Module):
     """MobileNetV4's block: expand and project, and two switches (Qin et al., 2024, section 3 and figure 4).
 
-    Each switch puts a depthwise convolution in, of `start_kernel` before the expansion, of `middle_kernel` behind it, or
-    none where that is 0. So one block is four: the inverted bottleneck (middle alone), ConvNeXt's (start alone), both
-    ("ExtraDW"), and neither, a feed-forward network of each pixel.
+    Each switch puts a depthwise convolution in, of `start_kernel` before the expansion, of `middle_kernel` behind it,
+    or none where that is 0. So one block is four: the inverted bottleneck (middle alone), ConvNeXt's (start alone),
+    both ("ExtraDW"), and neither, a feed-forward network of each pixel.
 
     Raise `ValueError` for a stride without a depthwise convolution to take it.
     """

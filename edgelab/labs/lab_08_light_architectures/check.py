@@ -37,9 +37,7 @@ def separable_macs(answer: Callable) -> None:
                 lambda c_in, c_out, kernel, height, width: _ratio(
                     c_in * c_out * height * width, c_in * c_out * kernel**2 * height * width
                 ),
-                _(
-                    "The depthwise convolution is missing: it filters each channel by itself, with kernel × kernel weights."
-                ),
+                _("The depthwise convolution is missing: it filters each channel, with kernel × kernel weights."),
             ),
             Mistake(
                 lambda c_in, c_out, kernel, height, width: _ratio(
@@ -129,9 +127,7 @@ def separable(answer: Callable) -> None:
             ),
             Mistake(
                 lambda x, depthwise, pointwise, stride: _separable(x, depthwise, pointwise, stride, padding=1),
-                _(
-                    "The padding does not fit every kernel: it is half of it, kernel // 2, or the picture changes its size."
-                ),
+                _("The padding does not fit every kernel: it is half of the kernel, or the picture changes its size."),
             ),
             Mistake(
                 lambda x, depthwise, pointwise, stride: _separable(x, depthwise, pointwise, stride, padding=0),

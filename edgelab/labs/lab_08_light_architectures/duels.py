@@ -59,7 +59,7 @@ def duel_explorer() -> Explorer:
 
 
 def ratios(measured: Measured, kernel: int, resolution: int) -> dict[str, list[float]]:
-    """Return, over `CHANNELS`, how many times less the separable layer takes, by what: "macs", "fp32", "int8", "npu"."""
+    """Return, over `CHANNELS`, how many times less the separable layer takes: "macs", "fp32", "int8", "npu"."""
     found: dict[str, list[float]] = {"macs": [], "fp32": [], "int8": [], "npu": []}
     for channels in CHANNELS:
         size = duel.Size(channels, kernel, resolution)
@@ -96,7 +96,7 @@ def ratio_plot(measured: Measured, kernel: int, resolution: int) -> plots.Pictur
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         last = {what: values[-1] for what, values in found.items() if values}
         text = _(
-            "%(kernel)d×%(kernel)d, %(px)d px, 256 channels: %(macs).1f times fewer MACs; int8 %(int8).1f times faster"
+            "%(kernel)d×%(kernel)d, %(px)d px, 256 channels: %(macs).1f times fewer MACs, %(int8).1f times faster in int8"
         )
         title = text % {"kernel": kernel, "px": resolution, **last}
         slower = [c for c, ratio in zip(CHANNELS, found["int8"], strict=True) if ratio < 1]
@@ -123,7 +123,7 @@ def time_plot(measured: Measured, kernel: int, resolution: int, precision: str) 
         sizes = [duel.Size(channels, kernel, resolution) for channels in (CHANNELS[0], CHANNELS[-1])]
         first, last = (measured[size]["separable", precision] / measured[size]["full", precision] for size in sizes)
         text = _(
-            "%(kernel)d×%(kernel)d, %(px)d px: separable takes %(first).2f of the time at 8 channels, %(last).2f at 256"
+            "%(kernel)d×%(kernel)d, %(px)d px: separable takes %(first).2f of the time with 8 channels, %(last).2f with 256"
         )
         title = text % {"kernel": kernel, "px": resolution, "first": first, "last": last}
         ax.set_title(title)

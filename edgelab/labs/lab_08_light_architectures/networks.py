@@ -45,13 +45,13 @@ def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path
 
 @torch.inference_mode()
 def try_separable(model: nn.Module, images: torch.Tensor, separable: Callable) -> None:
-    """Print how well the learner's `separable(x, depthwise, pointwise, stride)` replaces each block of a MobileNetV1."""
+    """Print how well a learner's `separable(x, depthwise, pointwise, stride)` replaces a MobileNetV1's blocks."""
     _try(model, images, 2, separable)
 
 
 @torch.inference_mode()
 def try_inverted(model: nn.Module, images: torch.Tensor, inverted_residual: Callable) -> None:
-    """Print how well the learner's `inverted_residual(x, expand, depthwise, project, stride)` replaces a V2's blocks."""
+    """Print how well a learner's `inverted_residual(x, expand, depthwise, project, stride)` replaces a V2's blocks."""
     _try(model, images, 3, inverted_residual)
 
 

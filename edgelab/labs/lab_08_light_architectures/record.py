@@ -1,7 +1,7 @@
 """What is on record, because it takes a GPU, or a compiler that is not everybody's: accuracies, and an NPU's times.
 
-`python -m edgelab.bench light` writes the file and says how each figure is measured. Vela's estimates and the arenas that
-TensorFlow Lite Micro takes depend on the file alone, not on the computer: a test computes them again where they can be.
+`python -m edgelab.bench light` writes the file and says how each figure is measured. Vela's estimates and the arenas
+that TensorFlow Lite Micro takes depend on the file alone, not on the computer: a test computes them again.
 """
 
 import json
@@ -20,7 +20,7 @@ def _record() -> dict:
 
 
 def accuracies(dataset: str, network: str, pixels: int) -> list[float]:
-    """Return the accuracies, in [0, 1], of the trainings on record: one for each seed, and none where there are none."""
+    """Return the accuracies, in [0, 1], of the trainings on record: one for each seed."""
     rows = _record()["trainings"]
     return [
         row["accuracy"] for row in rows if (row["dataset"], row["network"], row["pixels"]) == (dataset, network, pixels)

@@ -6,6 +6,7 @@ is what `to_onnx` would write: the same operators in the same order, which a tes
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -93,7 +94,7 @@ class _Float:
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
-    def _node(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def _node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         out = f"value_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
         return out
@@ -125,6 +126,6 @@ class _Int8(_Float):
         return self._node("DequantizeLinear", self._node("QuantizeLinear", name, *grid), *grid)
 
 
-def _attributes(conv: nn.Conv2d) -> dict[str, object]:
+def _attributes(conv: nn.Conv2d) -> dict[str, Any]:
     pads = [conv.kernel_size[0] // 2] * 4
     return {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": pads, "group": conv.groups}

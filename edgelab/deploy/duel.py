@@ -46,7 +46,7 @@ class Size:
 
 
 def layers(kind: str, size: Size, depth: int | None = None) -> nn.Sequential:
-    """Return `depth` layers, else `size.depth`, of one of `KINDS`, each with batch norm and ReLU, in evaluation mode."""
+    """Return `depth` layers, else `size.depth`, of one of `KINDS`, with batch norm and ReLU, in evaluation mode."""
     c, k, depth = size.channels, size.kernel, size.depth if depth is None else depth
     if kind == "full":
         return nn.Sequential(*(conv_bn(c, c, k) for _layer in range(depth))).eval()
@@ -91,7 +91,8 @@ def fastest(runs: dict, *, turns: int = _TURNS, seconds: float = _SECONDS) -> di
 
 def _turn(run: Callable[[], object]) -> float:
     """Return the fastest of some calls in ms; the first brings the weights back into the caches."""
-    times, start = [], perf_counter()
+    times: list[float] = []
+    start = perf_counter()
     while len(times) < 2 or (perf_counter() - start < 1e-3 and len(times) < 20):
         begun = perf_counter()
         run()

@@ -164,10 +164,11 @@ def _separable_given(generator, kernel, stride):
 
 
 def _separable(x, depthwise, pointwise, stride, *, first=F.relu, last=F.relu, padding=None):
-    return last(F.conv2d(first(_depthwise(x, *depthwise, stride, padding)), *pointwise))
+    return last(F.conv2d(first(_depthwise(x, depthwise, stride, padding)), *pointwise))
 
 
-def _depthwise(x, weight, bias, stride, padding=None):
+def _depthwise(x, pair, stride, padding=None):
+    weight, bias = pair
     padding = weight.shape[-1] // 2 if padding is None else padding
     return F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
 
@@ -247,7 +248,7 @@ def _inverted(
     x, expand, depthwise, project, stride, *, clip=F.relu6, begin=None, middle=None, last=_as_it_is, add=None
 ):
     wide = (begin or clip)(F.conv2d(x, *expand))
-    narrow = last(F.conv2d((middle or clip)(_depthwise(wide, *depthwise, stride)), *project))
+    narrow = last(F.conv2d((middle or clip)(_depthwise(wide, depthwise, stride)), *project))
     if add is not None:
         return add(x, narrow)
     return x + narrow if narrow.shape == x.shape else narrow

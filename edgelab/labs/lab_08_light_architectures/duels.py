@@ -96,7 +96,7 @@ def ratio_plot(measured: Measured, kernel: int, resolution: int) -> plots.Pictur
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         last = {what: values[-1] for what, values in found.items() if values}
         text = _(
-            "%(kernel)d×%(kernel)d, %(px)d px, 256 channels: %(macs).1f times fewer MACs, %(int8).1f times faster in int8"
+            "%(kernel)d×%(kernel)d, %(px)d px, 256 channels: %(macs).1f times fewer MACs, int8 %(int8).1f times as fast"
         )
         title = text % {"kernel": kernel, "px": resolution, **last}
         slower = [c for c, ratio in zip(CHANNELS, found["int8"], strict=True) if ratio < 1]

@@ -58,9 +58,8 @@ def try_inverted(model: nn.Module, images: torch.Tensor, inverted_residual: Call
 def _try(model: nn.Module, images: torch.Tensor, convolutions: int, block: Callable) -> None:
     """Print how far `block` is from each block of `model` that has so many convolutions."""
     folded, apart = fold_batchnorm(model), []
-    names = (name for name, _child in model.get_submodule("features").named_children())
     x = images
-    for name, own in zip(names, model.get_submodule("features"), strict=True):
+    for name, own in model.get_submodule("features").named_children():
         expected = own(x.clone())
         layers = [layer for layer in folded.get_submodule(f"features.{name}").modules() if isinstance(layer, nn.Conv2d)]
         if len(layers) == convolutions:
@@ -163,12 +162,12 @@ def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, floa
 
     Times are of the features, which are all but the classifier's one product.
     """
-    shape, full = SHAPES[dataset], 32 if dataset == "signs" else 28
+    full = 32 if dataset == "signs" else 28
     sizes = list(product(WIDTHS, (round(full * scale) for scale in SCALES)))
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         for name, pixels in track(sizes, _("timing networks")):
-            model = mobilenet_v1(WIDTHS[name], **shape).eval()
-            example = torch.zeros(1, shape["in_channels"], pixels, pixels)
+            model = mobilenet_v1(WIDTHS[name], in_channels=SHAPES[dataset]["in_channels"]).eval()
+            example = torch.zeros(1, SHAPES[dataset]["in_channels"], pixels, pixels)
             runs = {}
             for precision in duel.PRECISIONS:
                 path = Path(folder) / f"{name}-{pixels}-{precision}.onnx"
@@ -199,9 +198,9 @@ def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], co
         ax = fig.subplots()
         for number_, group in enumerate(dict.fromkeys(key[place] for key in points)):
             members = [point for key, point in points.items() if key[place] == group]
-            label = f"{WIDTHS[group]:g}×" if place == 0 else f"{group} px"
-            look = {"color": plots.COLOURS[number_], "marker": plots.MARKERS[number_]}
-            ax.plot(*zip(*members, strict=True), ls="-", ms=7, label=label, **look)
+            label = f"{WIDTHS[str(group)]:g}×" if place == 0 else f"{group} px"
+            colour, marker = plots.COLOURS[number_], plots.MARKERS[number_]
+            ax.plot(*zip(*members, strict=True), ls="-", ms=7, label=label, color=colour, marker=marker)
         plots.logarithmic(ax.xaxis, (1, 2, 5))
         ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%)"))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -123,7 +123,7 @@ def time_plot(measured: Measured, kernel: int, resolution: int, precision: str) 
         sizes = [duel.Size(channels, kernel, resolution) for channels in (CHANNELS[0], CHANNELS[-1])]
         first, last = (measured[size]["separable", precision] / measured[size]["full", precision] for size in sizes)
         text = _(
-            "%(kernel)d×%(kernel)d, %(px)d px: separable takes %(first).2f of the time with 8 channels, %(last).2f with 256"
+            "%(kernel)d×%(kernel)d, %(px)d px: separable takes %(first).2f of the time at 8 channels, %(last).2f at 256"
         )
         title = text % {"kernel": kernel, "px": resolution, "first": first, "last": last}
         ax.set_title(title)

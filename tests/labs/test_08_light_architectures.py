@@ -71,6 +71,26 @@ def test_v2_has_fewer_macs_and_weights_and_more_memory_than_the_baseline(dataset
     assert arenas[1] > arenas[0]
 
 
+@pytest.mark.parametrize("dataset", ["signs", "fashion-mnist"])
+def test_what_the_text_says_of_the_npu_is_on_record(dataset):
+    size = 32 if dataset == "signs" else 28
+    cost = {name: record.network_cost(dataset, name, size) for name in ("resnet", "mobilenet_v2_050")}
+    assert 80 < cost["resnet"]["macs_per_cycle"] < 91
+    assert 19 < cost["mobilenet_v2_050"]["macs_per_cycle"] < 22
+    assert 0.5 < cost["mobilenet_v2_050"]["us"] / cost["resnet"]["us"] < 0.7
+    for name in networks.WIDTHS:  # the resolution hardly saves time, the width does
+        half, whole = (record.network_cost(dataset, name, pixels)["us"] for pixels in (size // 2, size))
+        assert 1 < whole / half < 1.5
+    narrow, wide = (record.network_cost(dataset, f"mobilenet_v1_{width}", size)["us"] for width in ("025", "100"))
+    assert wide / narrow > 9
+
+
+def test_on_the_npu_few_channels_save_nothing():
+    for channels, least, most in ((16, 0.8, 1.2), (256, 5, 8)):
+        full, separable = (record.layer_us(kind, duel.Size(channels)) for kind in duel.KINDS)
+        assert least < full / separable < most
+
+
 def right(x, depthwise, pointwise, stride):
     weight, bias = depthwise
     x = torch.relu(torch.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=len(weight)))

@@ -1,20 +1,21 @@
-"""What lab 08 has on record of a microcontroller: Vela's microseconds on its NPU, and the arena that its interpreter takes.
+"""What lab 08 has on record of a microcontroller: its NPU's microseconds by Vela, and its interpreter's arena.
 
 Both depend on the file alone, not on the computer. It needs `edgelab[mcu]`.
 """
 
+import json
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from edgelab import data
 from edgelab.bars import track
-from edgelab.bench.light_training import NETWORKS, PIXELS
+from edgelab.bench.light_training import NETWORKS, PIXELS, done
 from edgelab.deploy import arena_bytes, duel, npu_estimate, to_litert
 from edgelab.models import load_pretrained
 from edgelab.models.zoo import RECIPES, SHAPES
@@ -25,9 +26,27 @@ CHANNELS, KERNELS, RESOLUTIONS = (8, 16, 32, 64, 128, 256), (3, 5), (8, 16, 32)
 GRID = ("mobilenet_v1_025", "mobilenet_v1_050", "mobilenet_v1_100")
 
 
-def record() -> dict[str, dict[str, dict[str, float]]]:
-    """Return the costs of all layers and networks, by "layers" and "networks", then by name."""
-    return {"layers": dict(layers()), "networks": dict(networks())}
+def write(path: Path, trained: Path | None) -> None:
+    """Write to `path` the costs of all layers and networks, and the trainings that the file `trained` holds."""
+    parts = {
+        "trainings": [] if trained is None else list(done(trained).values()),
+        "layers": dict(layers()),
+        "networks": dict(networks()),
+    }
+    path.write_text(as_text(parts), "utf-8")
+
+
+def as_text(parts: dict[str, Any]) -> str:
+    """Return JSON with a line for each entry."""
+    texts = []
+    for name, entries in parts.items():
+        if isinstance(entries, dict):
+            lines = [f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items()]
+            opening, closing = "{", "}"
+        else:
+            lines, opening, closing = list(map(json.dumps, entries)), "[", "]"
+        texts.append(f'"{name}": {opening}\n' + ",\n".join(lines) + f"\n{closing}")
+    return "{\n" + ",\n".join(texts) + "\n}\n"
 
 
 def layers() -> Iterator[tuple[str, dict[str, float]]]:
@@ -41,7 +60,7 @@ def layers() -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def networks() -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield what each network costs: those of the zoo as they are trained, MobileNetV1 at all widths and resolutions."""
+    """Yield what each network costs: the trained ones of the zoo, and MobileNetV1 at all widths and resolutions."""
     for dataset in SHAPES:
         images = data.load(dataset).train.images[:64]
         for name in track(RECIPES, f"the zoo, {dataset}"):
@@ -56,7 +75,7 @@ def networks() -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def on_microcontroller(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
-    """Return a model's microseconds and MACs in a cycle on the NPU, its bytes of arena, of flash and of SRAM, in int8."""
+    """Return an int8 model's microseconds and MACs in a cycle on the NPU, and its bytes of arena and of flash."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         to_litert(convert(calibrate(prepare(model), images)), images[:1], path)

@@ -329,12 +329,9 @@ check.make_divisible(make_divisible)
 from edgelab.course import hidden
 
 rng = hidden.rng(SEED, "make-divisible")
-wanted = [rng.uniform(1, 40) for _ in range(30)] + [
-    4 * rng.randrange(1, 50) for _ in range(10)
-]
-hidden.show(
-    [make_divisible(channels, rng.choice((8, 8, 16, 4))) for channels in wanted]
-)
+wanted = [(rng.uniform(1, 99), rng.choice((4, 8, 16))) for _ in range(30)]
+ties = [(16 * rng.randrange(3, 20) + 4, 8) for _ in range(6)]
+hidden.show([make_divisible(*both) for both in wanted + ties])
 
 # %% [markdown]
 # MobileNetV1's widths, by your function:

@@ -16,7 +16,13 @@ def separable_macs(answer: Callable) -> None:
     with exercise(LAB, "separable-macs"):
         cases = [
             Case(shape, _prices(*shape))
-            for shape in ((16, 16, 3, 16, 16), (64, 128, 3, 8, 8), (32, 24, 5, 10, 14), (27, 41, 7, 9, 5))
+            for shape in (
+                (16, 16, 3, 16, 16),
+                (64, 128, 3, 8, 8),
+                (32, 24, 5, 10, 14),
+                (27, 41, 7, 9, 5),
+                (57, 44, 3, 85, 77),
+            )
         ]
         mistakes = [
             Mistake(
@@ -263,6 +269,7 @@ def make_divisible(answer: Callable) -> None:
             (35.5, 8),
             (11.2, 8),
             (3, 8),
+            (53, 8),
             (52.0, 8),
             (36, 16),
             (100.3, 4),

@@ -55,9 +55,8 @@ def test_each_kind_of_block_is_timed_and_named(monkeypatch):
 def test_the_start_switch_costs_fewer_macs_for_the_same_reach():
     """Answer 1 of the explorer: 64 channels before the expansion, up to 384 behind it."""
     example = torch.zeros(1, bottleneck.CHANNELS, bottleneck.PIXELS, bottleneck.PIXELS)
-    for expand in bottleneck.EXPAND:
-        start, middle = (bottleneck.build(bottleneck.Block(*k, expand)) for k in ((5, 0), (0, 5)))
-        assert count_macs(start, example) < count_macs(middle, example)
+    start, middle = (bottleneck.build(bottleneck.Block(*kernels, 2)) for kernels in ((5, 0), (0, 5)))
+    assert count_macs(start, example) < count_macs(middle, example)
 
 
 @pytest.mark.parametrize("dataset", ["signs", "fashion-mnist"])
@@ -120,7 +119,8 @@ def test_tables_show_what_is_on_record(small):
     assert "MobileNetV2 0.5" in networks.memory_table(zoo, small)._repr_html_()
 
 
-def test_the_family_is_drawn_by_width_and_by_resolution():
+def test_the_family_is_drawn_by_width_and_by_resolution(monkeypatch):
+    monkeypatch.setattr(record, "mean_accuracy", lambda dataset, name, pixels: pixels / 40)
     pixels = (16, 24, 32)
     costs = {(name, size): {"macs": size * width} for name, width in networks.WIDTHS.items() for size in pixels}
     for lines, label in (("width", "0.25×"), ("resolution", "16 px")):

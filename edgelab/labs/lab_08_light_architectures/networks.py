@@ -79,11 +79,12 @@ def accuracy_table(dataset: data.Dataset) -> HtmlTable:
     shape, rows = SHAPES.get(dataset.name, SHAPES["signs"]), []
     on_record = dataset.name if dataset.name in SHAPES else "signs"
     pixels = dataset.test.images.shape[-1] if dataset.name in SHAPES else 32
-    example = torch.zeros(1, shape["in_channels"], pixels, pixels)
+    example = torch.zeros(1, shape["in_channels"], pixels, pixels, device="meta")  # to be counted, not run
     builds = {"mobilenet_v1_025": partial(mobilenet_v1, 0.25), "mobilenet_v2_050": partial(mobilenet_v2, 0.5)}
     for name, build in builds.items():
         for depthwise, suffix, kind in ((False, "-full", _("full")), (True, "", _("depthwise"))):
-            model = build(depthwise=depthwise, **shape).eval()
+            with torch.device("meta"):
+                model = build(depthwise=depthwise, **shape).eval()
             found = record.accuracies(on_record, name + suffix, pixels)
             cells = [number(count_macs(model, example) / 1e6, ".1f"), number(count_params(model))]
             rows.append([f"{escape(NAMES[name])}, {escape(kind)}", *cells, _mean_and_range(found)])
@@ -173,7 +174,9 @@ def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, floa
                 path = Path(folder) / f"{name}-{pixels}-{precision}.onnx"
                 onnx.save(chain_for_timing(model.features, example, int8=precision == "int8"), path)
                 runs[precision] = Runner.open(path).once(example)
-            costs = {"macs": count_macs(model, example) / 1e6, **duel.fastest(runs, seconds=0.15)}
+            costs = duel.fastest(runs, seconds=0.15)
+            model, example = model.to("meta"), example.to("meta")  # to be counted, not run
+            costs["macs"] = count_macs(model, example) / 1e6
             costs["peak"] = peak_activation_bytes(model, example, fused=True) / 4 / 1024
             npu = record.network_cost(dataset, name, pixels)
             yield (name, pixels), costs | ({"npu": npu["us"]} if npu else {})

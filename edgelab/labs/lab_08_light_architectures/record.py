@@ -29,7 +29,7 @@ def accuracies(dataset: str, network: str, pixels: int) -> list[float]:
 
 
 def mean_accuracy(dataset: str, network: str, pixels: int) -> float | None:
-    """Return the mean of the accuracies on record, else that of the zoo's checkpoint, or None where there is neither."""
+    """Return the mean of the accuracies on record, else that of the zoo's checkpoint, or None without either."""
     found = accuracies(dataset, network, pixels)
     if not found and pixels == (32 if dataset == "signs" else 28):
         found = [entry["accuracy"] for key, entry in manifest().items() if key == f"{dataset}/{network}"]

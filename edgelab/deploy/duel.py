@@ -23,7 +23,7 @@ from edgelab.models import conv_bn
 
 KINDS = ("full", "separable")
 PRECISIONS = ("fp32", "int8")
-_TURNS, _SECONDS = 12, 0.25  # of each file in a sweep: at most so many, and about so long
+_TURNS, _SECONDS = 8, 0.1  # of each file in a sweep: at most so many, and about so long
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,15 @@ def _light(
     trained: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What `python -m edgelab.bench.light_training` has written.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write lab 08's record to FILE; it needs edgelab[mcu].")
+    ] = None,
 ) -> None:
     """Measure light architectures: MACs, accuracies of FILE, and separable against full convolutions."""
-    from edgelab.bench import light_goals
+    from edgelab.bench import light_goals, light_record
 
+    if record is not None:
+        light_record.write(record, trained)
     report(light_goals.claims(trained), as_json)
 
 

@@ -90,6 +90,23 @@ def test_on_the_npu_few_channels_save_nothing():
         assert least < full / separable < most
 
 
+def test_the_record_is_what_the_tools_say():
+    """Vela's compiler and TensorFlow Lite Micro, where they are installed."""
+    pytest.importorskip("ethosu")
+    pytest.importorskip("tflite_micro")
+    from edgelab.bench.light_record import on_microcontroller
+
+    size = duel.Size(16)
+    torch.manual_seed(0)
+    layer = on_microcontroller(duel.layers("separable", size), torch.randn(size.example.shape))
+    assert layer["us"] / size.depth == pytest.approx(record.layer_us("separable", size), rel=0.02)
+    images = data.normalize(data.load("signs").train.images[:64])
+    network = on_microcontroller(models.load_pretrained("resnet_tiny", "signs"), images)
+    known = record.network_cost("signs", "resnet_tiny", 32)
+    assert network["us"] == pytest.approx(known["us"], rel=0.02)
+    assert network["arena_bytes"] == pytest.approx(known["arena_bytes"], rel=0.05)
+
+
 def right(x, depthwise, pointwise, stride):
     weight, bias = depthwise
     x = torch.relu(torch.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, groups=len(weight)))

@@ -59,7 +59,7 @@ def bottleneck_explorer() -> Explorer:
     kernels = {_("none"): 0, "3×3": 3, "5×5": 5}
     controls = {
         "start": choice(_("depthwise at the start"), kernels),
-        "middle": choice(_("depthwise in the middle"), kernels, 3),
+        "middle": choice(_("depthwise in the middle"), kernels, 5),
         "expand_ratio": slider(_("expand"), EXPAND, 4, "×"),
         "precision": choice(_("numbers"), {"int8": "int8", "float32": "fp32"}),
     }

@@ -282,7 +282,8 @@ networks.memory_table(zoo, dataset)
 
 # %% [markdown]
 # **Fewer MACs, more RAM.** V2 has a fraction of the baseline's MACs and weights, and asks for *more* memory: where the picture is still
-# large, it widens a tensor to six times its channels, and both are alive at once. On a device with 256 KiB that decides.
+# large, it widens a tensor to six times its channels, and both are alive at once. On a device with 256 KiB that decides. (The arena
+# also holds the interpreter's notes, eight bytes for each channel of a layer among them.)
 #
 # ## MobileNetV4: one block, two switches
 #

@@ -136,11 +136,17 @@ def test_tables_show_what_is_on_record(small):
     assert "MobileNetV2 0.5" in networks.memory_table(zoo, small)._repr_html_()
 
 
-def test_the_family_is_drawn_by_width_and_by_resolution(monkeypatch):
-    monkeypatch.setattr(record, "mean_accuracy", lambda dataset, name, pixels: pixels / 40)
-    pixels = (16, 24, 32)
-    costs = {(name, size): {"macs": size * width} for name, width in networks.WIDTHS.items() for size in pixels}
+@pytest.mark.parametrize("judged", [False, True], ids=["no record", "accuracies on record"])
+def test_the_family_is_drawn_by_width_and_by_resolution(monkeypatch, judged):
+    monkeypatch.setattr(record, "mean_accuracy", lambda dataset, name, pixels: pixels / 40 if judged else None)
+    costs = {
+        (name, size): {"macs": size * size * width, "npu": 100 * width + size}
+        for name, width in networks.WIDTHS.items()
+        for size in (16, 24, 32)
+    }
     for lines, label in (("width", "0.25×"), ("resolution", "16 px")):
-        picture = networks.family_plot("signs", costs, "macs", lines)
+        picture = networks.family_plot("signs", costs, "npu", lines)
         assert label in picture.svg
-        assert "On the front" in picture.description
+        assert "half the width 1.6 times less, half the resolution 1.1 times less" in picture.description
+        assert ("On the front" in picture.description) is judged
+        assert ("accuracy on record" in picture.svg) is judged

@@ -87,14 +87,16 @@ def accuracy_table(dataset: data.Dataset) -> HtmlTable:
                 model = build(depthwise=depthwise, **shape).eval()
             found = record.accuracies(on_record, name + suffix, pixels)
             cells = [number(count_macs(model, example) / 1e6, ".1f"), number(count_params(model))]
-            rows.append([f"{escape(NAMES[name])}, {escape(kind)}", *cells, _mean_and_range(found)])
-    accuracy = _("accuracy (%%), mean (lowest–highest), on %(dataset)s") % {"dataset": on_record}
-    return HtmlTable([_("network"), _("MACs (M)"), _("parameters"), escape(accuracy)], rows)
+            rows.append(
+                [f"{escape(NAMES[name])}, {escape(kind)}", *cells, *([_mean_and_range(found)] if found else [])]
+            )
+    heads = [_("network"), _("MACs (M)"), _("parameters")]
+    if any(len(row) > len(heads) for row in rows):
+        heads.append(escape(_("accuracy (%%), mean (lowest–highest), on %(dataset)s") % {"dataset": on_record}))
+    return HtmlTable(heads, [row + [""] * (len(heads) - len(row)) for row in rows])
 
 
 def _mean_and_range(found: list[float]) -> str:
-    if not found:
-        return "–"
     percent = [100 * one for one in found]
     return f"{sum(percent) / len(percent):.2f} ({min(percent):.2f}–{max(percent):.2f})"
 
@@ -144,18 +146,22 @@ def pareto_explorer(dataset: data.Dataset) -> Explorer:
     """Return accuracy against cost for MobileNetV1 at three widths and three resolutions: choose machine and lines."""
     name = dataset.name if dataset.name in SHAPES else "signs"
     costs = dict(family_costs(name))
-    machines = {
-        _("MACs (M)"): "macs",
-        _("here, float32 (ms)"): "fp32",
-        _("here, int8 (ms)"): "int8",
-        _("Ethos-U55, Arm's estimate (µs)"): "npu",
-        _("peak of activations, int8 (KiB)"): "peak",
-    }
     controls = {
-        "cost": choice(_("against"), machines),
+        "cost": choice(_("cost"), {label: cost for cost, label in machine_names().items()}),
         "lines": choice(_("lines join"), {_("one width"): "width", _("one resolution"): "resolution"}),
     }
     return Explorer(partial(family_plot, name, costs), controls)
+
+
+def machine_names() -> dict[str, str]:
+    """Return the costs of `family_costs` with their units, in the learner's language."""
+    return {
+        "int8": _("here, int8 (ms)"),
+        "fp32": _("here, float32 (ms)"),
+        "npu": _("Ethos-U55, Arm's estimate (µs)"),
+        "peak": _("peak of activations, int8 (KiB)"),
+        "macs": _("MACs (M)"),
+    }
 
 
 def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, float]]]:
@@ -183,19 +189,21 @@ def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, floa
 
 
 def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], cost: str, lines: str) -> plots.Picture:
-    """Return the accuracy on record over one cost, joined by width or by resolution, and who is on the front."""
+    """Return each network's accuracy on record over one cost; without a record, that cost over MACs.
+
+    Lines join networks of one width or of one resolution; the title says what half the resolution saves, and half the
+    width, at the largest network.
+    """
+    labels = machine_names()
+    accuracy = {key: record.mean_accuracy(dataset, *key) for key in costs}
+    judged = sum(value is not None for value in accuracy.values()) > 1
     points = {}
-    for (name, pixels), found in costs.items():
-        accuracy = record.mean_accuracy(dataset, name, pixels)
-        if accuracy is not None and cost in found:
-            points[name, pixels] = (found[cost], 100 * accuracy)
-    labels = {
-        "macs": _("MACs (M)"),
-        "fp32": _("here, float32 (ms)"),
-        "int8": _("here, int8 (ms)"),
-        "npu": _("Ethos-U55, Arm's estimate (µs)"),
-        "peak": _("peak of activations, int8 (KiB)"),
-    }
+    for key, found in costs.items():
+        value = accuracy[key]
+        if cost in found and judged and value is not None:
+            points[key] = (found[cost], 100 * value)
+        elif cost in found and not judged:
+            points[key] = (found["macs"], found[cost])
     place = ("width", "resolution").index(lines)
     with plots.figure(height=3.6) as fig:
         ax = fig.subplots()
@@ -205,10 +213,27 @@ def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], co
             colour, marker = plots.COLOURS[number_], plots.MARKERS[number_]
             ax.plot(*zip(*members, strict=True), ls="-", ms=7, label=label, color=colour, marker=marker)
         plots.logarithmic(ax.xaxis, (1, 2, 5))
-        ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%)"))
+        if judged:
+            ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%)"))
+        else:
+            plots.logarithmic(ax.yaxis, (1, 2, 5))
+            ax.set(xlabel=_("MACs (M)"), ylabel=labels[cost])
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        names = {key: f"{WIDTHS[key[0]]:g}× {key[1]} px" for key in points}
-        front = pareto_front({names[key]: point for key, point in points.items()})
-        title = _("On the front: %(front)s") % {"front": "; ".join(name for name in names.values() if name in front)}
+        title = _saved(costs, cost)
+        if judged:
+            names = {key: f"{WIDTHS[key[0]]:g}× {key[1]} px" for key in points}
+            front = pareto_front({names[key]: point for key, point in points.items()})
+            title += "\n" + _("On the front: %(front)s") % {
+                "front": "; ".join(name for name in names.values() if name in front)
+            }
         ax.set_title(title)
-        return plots.picture(fig, f"{labels[cost]}. {title}")
+        return plots.picture(fig, f"{labels[cost]}. {title}".replace("\n", ". "))
+
+
+def _saved(costs: dict[tuple[str, int], dict[str, float]], cost: str) -> str:
+    """Return in words how many times less the largest network takes at half the width, and at half the resolution."""
+    whole = max(pixels for _name, pixels in costs)
+    largest = costs["mobilenet_v1_100", whole][cost]
+    narrow, coarse = costs["mobilenet_v1_050", whole][cost], costs["mobilenet_v1_100", whole // 2][cost]
+    text = _("From 1× at %(px)d px: half the width %(width).1f times less, half the resolution %(pixels).1f times less")
+    return text % {"px": whole, "width": largest / narrow, "pixels": largest / coarse}

@@ -1,38 +1,26 @@
 """The command line: `edgelab lab`, `doctor`, `measure`, `build`, `grade`, `new-lab`.
 
-Each command imports what it needs when it runs.
+Each command imports what it needs when it runs. What `--help` shows, docstrings of commands and `help=`, is translated
+as it is shown.
 """
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _, language
-
-
-class _Commands(TyperGroup):
-    """Turn a user's mistake into its sentence and exit code 2, and Ctrl-C into one line and exit code 130."""
-
-    def invoke(self, ctx: Any) -> Any:  # click's Context, or that of the copy which newer typers carry
-        try:
-            return super().invoke(ctx)
-        except EdgelabError as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as interrupt:
-            print(_("Stopped."), file=sys.stderr)
-            raise typer.Exit(130) from interrupt
-
+from edgelab.typer_words import Command, Commands
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, add_completion=False, help="Optimise models for Edge AI, and measure it."
+    cls=Commands, no_args_is_help=True, add_completion=False, help="Optimise models for Edge AI, and measure it."
 )
+command = partial(app.command, cls=Command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")]
 
@@ -44,7 +32,7 @@ def _edgelab(show_version: Annotated[bool, typer.Option("--version", help="Print
         raise typer.Exit
 
 
-@app.command()
+@command()
 def lab(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Your own folder for the labs.")] = Path("edge-labs"),
     lang: Annotated[str, typer.Option(help="en or es; your terminal's language by default.")] = "",
@@ -53,7 +41,7 @@ def lab(
     new: Annotated[str, typer.Option(metavar="LAB", help="Write a fresh copy of LAB beside yours, and stop.")] = "",
 ) -> None:
     """Copy the labs into DIR, where what you changed is never overwritten, and open them in JupyterLab."""
-    from edgelab.course import launch
+    from edgelab.course import launch, start_page
     from edgelab.i18n import LANGUAGES
 
     if lang and lang not in LANGUAGES:
@@ -64,12 +52,14 @@ def lab(
         return
     for line in launch.describe(launch.copy_labs(folder), folder):
         print(line)
-    chosen = launch.choose_port(port)
+    chosen, lang = launch.choose_port(port), lang or language()
+    page = start_page.write(folder, lang)
     print(_("JupyterLab starts. Stop it with Ctrl-C."), flush=True)
-    launch.start(launch.jupyter_arguments(folder, lang or language(), chosen, browser=browser))
+    launch.choose_menus(folder, lang)
+    launch.start(launch.jupyter_arguments(folder, lang, chosen, browser=browser, page=page))
 
 
-@app.command()
+@command()
 def doctor(as_json: Json = False) -> None:
     """Say whether this computer can run the labs, what will be slow, and how to mend what is missing."""
     import json
@@ -84,37 +74,44 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command()
+@command()
 def measure(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models of the zoo, such as resnet.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Files (.onnx, .tflite), models of the zoo.")],
     dataset: Annotated[str, typer.Option(help="What they were trained on; what the labs use by default.")] = "",
+    device: Annotated[str, typer.Option(metavar="CARD", help="Say whether they fit: such as L4R5.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads to measure the latency with.")] = 1,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw accuracy over latency there.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy."""
+    """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy, energy.
+
+    Files of others are welcome: they are opened in a process of its own. All are compared to the first model.
+    """
     import json
 
     from rich.console import Console
 
-    from edgelab import data
-    from edgelab.measure import measure_model, rich_table
-    from edgelab.models import load_pretrained
-    from edgelab.train import evaluate
+    from edgelab.deploy.isolated import isolated
+    from edgelab.deploy.measured import find_device, measure_models, must_be_there
+    from edgelab.deploy.measured_text import describe, draw
+    from edgelab.measure.report import rich_table
 
-    loaded = data.load(dataset or None)
-    networks = {name: load_pretrained(name, loaded.name) for name in models}
-    image = data.normalize(loaded.test.images[:1])
-    rows = {
-        name: measure_model(network, image, threads=threads, accuracy=evaluate(network, loaded.test))
-        for name, network in networks.items()
-    }
+    must_be_there(models)
+    if device:
+        find_device(device)
+    name, found = isolated(measure_models, models, dataset, threads, device)
+    if plot is not None:
+        draw(found, plot)
     if as_json:
-        print(json.dumps({"dataset": loaded.name, "models": {name: row.as_dict() for name, row in rows.items()}}))
-    else:
-        Console().print(rich_table(rows))
+        print(json.dumps({"dataset": name, "models": {key: model.as_dict() for key, model in found.items()}}))
+        return
+    console = Console()
+    console.print(rich_table({key: model.row for key, model in found.items()}))
+    for line in describe(found, device):
+        console.print(line, markup=False, highlight=False)
 
 
-@app.command()
+@command()
 def build(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The labs folder, with its sources.")] = Path("labs"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; list all that is stale or missing.")] = False,
@@ -149,7 +146,7 @@ def _list(found: Sequence[object], *, nothing: str) -> None:
     print(*(found or [nothing]), sep="\n")
 
 
-@app.command()
+@command()
 def grade(
     submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder or a zip of what came back.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results, feedback and gradebook go.")],
@@ -173,7 +170,7 @@ def grade(
     print(*files, sep="\n")
 
 
-@app.command("new-lab")
+@command("new-lab")
 def new_lab(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as edge_budget, or 03_edge_budget.")],
     folder: Annotated[Path, typer.Option(help="The labs folder it goes into.")] = Path("labs"),

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "edgelab"
 # What each part may import, besides itself and the ground: errors, i18n, bars, numbers and the root of the package.
 FOUNDATION = {"data", "models", "train", "measure"}
-TECHNIQUES = {"quantization"}  # they never import each other
+TECHNIQUES = {"pruning", "quantization"}  # they never import each other
 MAY_IMPORT = {
     "errors": set(),
     "i18n": set(),
@@ -21,13 +21,15 @@ MAY_IMPORT = {
     "measure": set(),
     "models": FOUNDATION,
     "train": {"data"},
-    "quantization": FOUNDATION,
-    "deploy": FOUNDATION | TECHNIQUES,
+    "tracing": {"data"},
+    "quantization": FOUNDATION | {"tracing"},
+    "pruning": FOUNDATION | {"tracing"},
+    "deploy": FOUNDATION | TECHNIQUES | {"tracing"},
     "bench": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "grading"},
     "doctor": {"data", "course"},
     "course": set(),
     "explore": FOUNDATION | {"course", "deploy"},
-    "labs": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "explore"},
+    "labs": FOUNDATION | TECHNIQUES | {"tracing", "course", "deploy", "doctor", "explore"},
     "grading": {"course"},
     "cli": FOUNDATION | {"course", "grading", "doctor"},
     "__main__": {"cli"},

@@ -30,10 +30,10 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization import QParams, fake_quantize, quantize
 from edgelab.quantization.conversion import activation_grids, codes_of
-from edgelab.quantization.graph import Weighted
+from edgelab.quantization.graph import Weighted, must_be_float
 from edgelab.quantization.quantizer import quantizer_of
 from edgelab.quantization.report import layer_report
-from edgelab.quantization.tracing import own_copy
+from edgelab.tracing import own_copy
 
 OPSET = 21
 _INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul")
@@ -76,6 +76,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
         _must_hold_codes(model)
         model = copy.deepcopy(model).eval()
     else:
+        must_be_float(model)
         model = own_copy(model)
     original = copy.deepcopy(model)
     with torch.no_grad():

@@ -1,0 +1,268 @@
+"""How many channels to remove, and of which group: by a ratio, down to so many MACs, or down to so many milliseconds.
+
+Each of the three chooses: it returns numbers of channels by group, which `remove_channels` takes.
+"""
+
+import copy
+from collections.abc import Callable, Collection, Mapping
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from edgelab import data
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+from edgelab.measure import layer_costs
+from edgelab.pruning.channels import IN, OUT
+from edgelab.pruning.dependency import Dependencies, find_dependencies
+from edgelab.pruning.importance import Scores, channel_importance
+from edgelab.pruning.surgery import remove_channels, shrink_layer
+
+Price = Callable[[str, int, int], float]  # of a layer by its name, with so many outputs and inputs left
+TimeLayer = Callable[[nn.Module, torch.Tensor], float]  # the ms of one layer on an input, wherever it is to run
+
+
+def prune_channels(
+    model: nn.Module,
+    example: torch.Tensor,
+    ratio: float,
+    *,
+    criterion: str = "l1",
+    split: data.Split | None = None,
+    scope: str = "layer",
+    round_to: int = 1,
+) -> fx.GraphModule:
+    """Return a smaller copy of `model` without a fraction `ratio` of its channels: the three steps in one call.
+
+    `example` is one image `(1, C, H, W)`. The parameters are those of `channel_importance` and `choose_ratio`. What
+    comes back needs fine-tuning.
+    """
+    dependencies = find_dependencies(model, example)
+    scores = channel_importance(dependencies, criterion, split)
+    return remove_channels(dependencies, choose_ratio(dependencies, scores, ratio, scope=scope, round_to=round_to))
+
+
+def keep_count(size: int, ratio: float, round_to: int = 1) -> int:
+    """Return how many of `size` channels stay: `1 - ratio` of them, to the nearest multiple of `round_to` above 0.
+
+    >>> keep_count(64, 0.3), keep_count(64, 0.3, round_to=8), keep_count(64, 0.99, round_to=8), keep_count(6, 0.5, 8)
+    (45, 48, 8, 6)
+    """
+    multiple = round_to * max(1, round((1 - ratio) * size / round_to))
+    return min(size, multiple)
+
+
+def choose_ratio(
+    dependencies: Dependencies,
+    scores: Scores,
+    ratio: float,
+    *,
+    scope: str = "layer",
+    round_to: int = 1,
+    keep: Collection[str] = (),
+) -> dict[str, list[int]]:
+    """Return the least important channels: a fraction `ratio` of each group, or of all of them together.
+
+    With `scope="global"` the groups share one threshold, so that some lose more than others; scores must be comparable.
+    What stays of a group is a multiple of `round_to`, where the group is as large as that. Groups in `keep` stay whole.
+
+    Raise `EdgelabError` for a ratio outside of 0 to 1, an unknown scope, and an unknown group in `keep`.
+    """
+    if not 0 <= ratio < 1:
+        raise EdgelabError(_("The ratio is a fraction of the channels, from 0 to below 1, not %(n)s.") % {"n": ratio})
+    choice = _Choice(dependencies, scores, round_to, keep)
+    if scope == "global":
+        every = torch.cat([scores[name] for name in choice.order])
+        threshold = every.sort().values[int(ratio * len(every))]
+        ratios = {name: float((scores[name] < threshold).float().mean()) for name in choice.order}
+    elif scope == "layer":
+        ratios = dict.fromkeys(choice.order, ratio)
+    else:
+        raise EdgelabError(_("The scope is layer or global, not %(scope)r.") % {"scope": scope})
+    for name, share in ratios.items():
+        size = len(dependencies.groups[name])
+        choice.remove(name, size - keep_count(size, share, round_to))
+    return choice.channels()
+
+
+def choose_macs(
+    dependencies: Dependencies, scores: Scores, macs: float, *, round_to: int = 8, keep: Collection[str] = ()
+) -> dict[str, list[int]]:
+    """Return channels without which the model does at most `macs` multiply-accumulates for the example.
+
+    Step by step, `round_to` channels of the group that loses least importance for each MAC that it saves. Raise
+    `EdgelabError` where even the smallest model does more.
+    """
+    price = macs_of_layers(dependencies)
+    return _go_down(_Choice(dependencies, scores, round_to, keep), price, 0.0, macs, _("%(n).0f MACs"))
+
+
+def macs_of_layers(dependencies: Dependencies) -> Price:
+    """Return the price in MACs: a layer does them as often for each weight as it did with all of its channels."""
+    costs = {layer.name: layer.macs for layer in layer_costs(dependencies.model, dependencies.example)}
+
+    def price(name: str, outputs: int, inputs: int) -> float:
+        layer: Any = dependencies.model.get_submodule(name)
+        share = outputs / len(dependencies.slots[name, OUT])
+        if not _is_depthwise(layer):
+            share *= inputs / len(dependencies.slots[name, IN])
+        return costs.get(name, 0) * share
+
+    return price
+
+
+class LayerTimes:
+    """The table of layer times: the ms of each layer at each width, measured when it is first asked for.
+
+    `time_layer(layer, image)` measures one layer where the model is to run; `edgelab.deploy.time_layer` does it in ONNX
+    Runtime. With `whole_ms`, the measured time of the whole model, what lies between the layers is added to every sum,
+    as `rest_ms`: it is taken to stay as it is.
+    """
+
+    def __init__(self, dependencies: Dependencies, time_layer: TimeLayer, whole_ms: float | None = None):
+        self._dependencies, self._time_layer = dependencies, time_layer
+        self.table: dict[tuple, float] = {}
+        self.rest_ms = 0.0
+        if whole_ms is not None:
+            self.rest_ms = max(0.0, whole_ms - self.predict({}))
+
+    def __call__(self, name: str, outputs: int, inputs: int) -> float:
+        """Return the ms of the layer `name` with so many outputs and inputs."""
+        layer: Any = self._dependencies.model.get_submodule(name)
+        shape = list(self._dependencies.shapes[name])
+        shape[-1 if isinstance(layer, nn.Linear) else 1] = inputs
+        options = [getattr(layer, key, None) for key in ("kernel_size", "stride", "padding", "dilation")]
+        key = (type(layer), outputs, getattr(layer, "groups", 1) > 1, *shape, *map(str, options))
+        if key not in self.table:
+            smaller = copy.deepcopy(layer)
+            groups = 1 if _is_depthwise(layer) else getattr(layer, "groups", 1)
+            kept = []
+            for direction, count in ((OUT, outputs), (IN, inputs)):
+                size = len(self._dependencies.slots[name, direction])
+                kept.append(torch.arange(size) % (size // groups) < count // groups)
+            shrink_layer(smaller, *kept)
+            self.table[key] = self._time_layer(smaller, torch.rand(shape))
+        return self.table[key]
+
+    def predict(self, channels: Mapping[str, Collection[int]]) -> float:
+        """Return the ms that the model should take without these channels."""
+        left = {slot: int((~gone).sum()) for slot, gone in self._dependencies.removed(_lists(channels)).items()}
+        return self.rest_ms + sum(self(name, left[name, OUT], left[name, IN]) for name in _weighted(left))
+
+
+def choose_latency(
+    dependencies: Dependencies,
+    scores: Scores,
+    ms: float,
+    times: LayerTimes,
+    *,
+    round_to: int = 8,
+    keep: Collection[str] = (),
+) -> dict[str, list[int]]:
+    """Return channels without which the model should take at most `ms`, by the table of layer times.
+
+    As `choose_macs`, with milliseconds for MACs: a knapsack filled greedily (as in Shen et al., 2022, "HALP"). Where
+    one step saves no time, because both widths stand on the same stair, several at once are tried. Raise `EdgelabError`
+    where even the smallest model takes longer. The sum of layers is an estimate: measure the model that comes out.
+    """
+    return _go_down(_Choice(dependencies, scores, round_to, keep), times, times.rest_ms, ms, _("%(n).3g ms"))
+
+
+_TRIED = 4  # steps ahead: one may save no time, where both widths stand on the same stair
+
+
+class _Choice:
+    """How many channels of each group are to go, the least important first, and what that leaves of each layer."""
+
+    def __init__(self, dependencies: Dependencies, scores: Scores, round_to: int, keep: Collection[str]):
+        if round_to < 1:
+            raise EdgelabError(_("round_to is 1 or more, not %(n)s.") % {"n": round_to})
+        if unknown := set(keep) - dependencies.groups.keys() - dependencies.kept.keys():
+            raise EdgelabError(_("There is no group %(name)s to keep.") % {"name": ", ".join(sorted(unknown))})
+        self.dependencies, self.round_to = dependencies, round_to
+        self.order = {
+            name: scores[name].argsort(stable=True).tolist() for name in dependencies.groups if name not in keep
+        }
+        self.loss = {
+            name: torch.cat([torch.zeros(1), scores[name][order].cumsum(0)]) for name, order in self.order.items()
+        }
+        # How many outputs or inputs each layer loses with the first n channels of a group.
+        self.lost = {
+            name: {
+                (member.layer, member.direction): list(
+                    accumulate((len(member.indices[channel]) for channel in order), initial=0)
+                )
+                for member in dependencies.groups[name].members
+            }
+            for name, order in self.order.items()
+        }
+        self.gone = dict.fromkeys(self.order, 0)
+        self.left = {slot: len(names) for slot, names in dependencies.slots.items()}
+
+    def steps(self, name: str) -> list[int]:
+        """Return how many channels a group can lose next: so many that a multiple of `round_to` stays, and not none."""
+        size, gone = len(self.order[name]), self.gone[name]
+        multiples = range((size - gone - 1) // self.round_to * self.round_to, 0, -self.round_to)
+        return [size - gone - left for left in multiples]
+
+    def after(self, name: str, count: int) -> dict[tuple[str, str], int]:
+        """Return what is left of each layer of a group when it loses `count` more channels."""
+        first, last = self.gone[name], self.gone[name] + count
+        return {slot: self.left[slot] - (lost[last] - lost[first]) for slot, lost in self.lost[name].items()}
+
+    def remove(self, name: str, count: int) -> None:
+        """Remove `count` more channels of a group, as far as every layer keeps one."""
+        while count > 0 and min(self.after(name, count).values()) < 1:
+            count -= 1
+        self.left |= self.after(name, count)
+        self.gone[name] += count
+
+    def channels(self) -> dict[str, list[int]]:
+        """Return the channels that go, by group."""
+        return {name: sorted(order[: self.gone[name]]) for name, order in self.order.items() if self.gone[name]}
+
+
+def _go_down(choice: _Choice, price: Price, rest: float, target: float, unit: str) -> dict[str, list[int]]:
+    """Remove channels until the prices of all layers, and `rest`, come to `target` at most."""
+    total = rest + sum(price(name, choice.left[name, OUT], choice.left[name, IN]) for name in _weighted(choice.left))
+    while total > target:
+        best: tuple[float, float, str, int] | None = None
+        for name in choice.order:
+            for count in choice.steps(name)[:_TRIED]:
+                after = choice.after(name, count)
+                if min(after.values()) < 1:
+                    break
+                left = choice.left | after
+                saved = sum(
+                    price(layer, choice.left[layer, OUT], choice.left[layer, IN])
+                    - price(layer, left[layer, OUT], left[layer, IN])
+                    for layer in {layer for layer, _direction in after if (layer, IN) in left}
+                )
+                if saved > 0:
+                    gone = choice.gone[name]
+                    lost = float(choice.loss[name][gone + count] - choice.loss[name][gone])
+                    if best is None or lost / saved < best[0]:
+                        best = (lost / saved, saved, name, count)
+        if best is None:
+            raise EdgelabError(
+                _("The target %(target)s cannot be reached: what is left takes %(least)s at least.")
+                % {"target": unit % {"n": target}, "least": unit % {"n": total}}
+            )
+        choice.remove(best[2], best[3])
+        total -= best[1]
+    return choice.channels()
+
+
+def _is_depthwise(layer: Any) -> bool:
+    return getattr(layer, "groups", 1) == getattr(layer, "in_channels", 1) > 1
+
+
+def _weighted(left: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return the layers that multiply: those that have inputs as well as outputs."""
+    return [layer for layer, direction in left if direction == IN]
+
+
+def _lists(channels: Mapping[str, Collection[int]]) -> dict[str, list[int]]:
+    return {name: list(some) for name, some in channels.items()}

@@ -55,7 +55,7 @@ def open_layer(
             "layer",
             [helper.make_tensor_value_info("x", kind, list(image.shape))],
             [helper.make_tensor_value_info("y", kind, None)],
-            [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
+            [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=10,
@@ -94,7 +94,7 @@ def _convolution(layer: nn.Conv2d) -> tuple[list[onnx.NodeProto], dict[str, np.n
     return [helper.make_node("Conv", ["x", "weight", "bias"], ["y"], **_options(layer))], _constants(layer)
 
 
-def _integer_convolution(layer: nn.Conv2d) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+def _integer_convolution(layer: nn.Conv2d) -> tuple[list[onnx.NodeProto], dict[str, Any]]:
     channels, chance = layer.out_channels, np.random.default_rng(0)
     constants = {
         "weight": chance.integers(-127, 128, tuple(layer.weight.shape), np.int8),

@@ -5,7 +5,8 @@ and what moves values (a concat, a split, a shuffle, a flatten) moves the names 
 Where two activations are added or multiplied, the names that meet are tied: such channels can only go together.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def moves(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 def _pads_channels(node: fx.Node) -> bool:
     """Return whether `F.pad` adds zeros to the channels; its list begins with the last dimension."""
-    given = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | node.kwargs
+    given: dict[str, Any] = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | node.kwargs
     return any(pad != 0 for pad in given["pad"][4:]) and not given.get("value")
 
 
@@ -94,6 +95,7 @@ class Follower(fx.Interpreter):
 
     def __init__(self, graph_module: fx.GraphModule):
         super().__init__(graph_module)
+        self.graph_module = graph_module
         self.names = Names()
         self.at: dict[fx.Node, Any] = {}
         self.numbers: dict[fx.Node, Any] = {}
@@ -109,15 +111,18 @@ class Follower(fx.Interpreter):
         if node.op == "output":
             for source in node.all_input_nodes:
                 self._keep(source, _("they are the model's output"))
-        elif is_number(node) or not any(_is_real(leaf) for leaf in tree_leaves(value)):
+        elif is_number(node) or not any(_has_names(leaf) for leaf in tree_leaves(value)):
             self.numbers[node] = value
+            if not is_number(node):  # indices, say: which channel is the largest?
+                self._keep_all(node)
         else:
             self.at[node], self._zero[node] = self._follow(node, value)
         return value
 
     def _follow(self, node: fx.Node, value: Any) -> tuple[Any, bool]:
         """Return the names of a node's `value`, and whether it is zero where they have been zeroed."""
-        module, kind = called_module(self.module, node), name_of(self.module, node)  # type: ignore[arg-type]
+        module: Any = called_module(self.graph_module, node)
+        kind = name_of(self.graph_module, node)
         if node.op == "placeholder":
             return _fixed(value), False
         if node.op == "get_attr":
@@ -127,12 +132,13 @@ class Follower(fx.Interpreter):
             return self._weighted(str(node.target), module, source, value), True
         per_channel = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
         if isinstance(module, Norm) or per_channel or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
-            names = self._along(self.at[source], 1)
-            self._note(str(node.target), OUT, names)
-            return _spread(names, 1, value), getattr(module, "affine", False) or self._makes_zeros(node)
+            channels = self._along(self.at[source], 1)
+            self._note(str(node.target), OUT, channels)
+            return _spread(channels, 1, value), module.weight is not None or self._makes_zeros(node)
+        names: torch.Tensor | None
         if kind in _ELEMENTWISE:
             names = self._meet(node, value)
-        elif moves(self.module, node):  # type: ignore[arg-type]
+        elif moves(self.graph_module, node) and not _picks(node, self.at):
             return self._move(node)
         elif kind in _SPATIAL or (kind == "pad" and value.shape[1] == self.at[source].shape[1]):
             names = _spread(self._along(self.at[source], 1), 1, value)
@@ -143,14 +149,13 @@ class Follower(fx.Interpreter):
         else:
             names = None
         if names is None:
-            for part in node.all_input_nodes:
-                self._keep(part, _("%(name)s reckons with all of them together") % {"name": _shown(node, kind)})
+            self._keep_all(node)
             return tree_map(_fixed, value), False
         return names, self._makes_zeros(node)
 
     def _constant(self, name: str, value: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """A parameter outside of any layer, a scale for each channel perhaps: each of its elements gets a name."""
-        if value.numel() in (0, 1) or value.numel() > _LARGEST_CONSTANT:
+        if value.numel() in (0, 1) or value.numel() > _LARGEST_CONSTANT or name.rpartition(".")[0] in self._shared:
             return _fixed(value), False
         if (name, OUT) not in self.slots:
             self.slots[name, OUT] = self.names.new(value.numel())
@@ -181,13 +186,15 @@ class Follower(fx.Interpreter):
         if (before := self.slots.setdefault((layer, direction), names)) is not names:  # a layer that is called twice
             self.names.tie(before, names)
         if layer in self._shared:
-            self.names.keep(names, _("%(layer)s shares its weights with another layer") % {"layer": layer})
+            self.names.keep(names, _("%(layer)s shares its weights") % {"layer": layer})
 
     def _along(self, names: torch.Tensor, dim: int) -> torch.Tensor:
         """Return a name for each index along a dimension, after all that share the index have been tied."""
         rows = names.movedim(dim, 0)
         if all(stride == 0 or size == 1 for stride, size in zip(rows.stride()[1:], rows.shape[1:], strict=True)):
-            return rows[(slice(None), *[0] * (rows.dim() - 1))]
+            while rows.dim() > 1:
+                rows = rows.select(1, 0)
+            return rows
         rows = rows.flatten(1)
         self.names.tie(rows[:, :1].expand_as(rows), rows)
         return rows[:, 0]
@@ -199,7 +206,7 @@ class Follower(fx.Interpreter):
         if whole is None:
             return None if parts else _fixed(value)
         for part in parts:
-            if part.numel() == 1 and int(part) == FIXED:
+            if part is whole or (part.numel() == 1 and int(part) == FIXED):
                 continue
             met = part.expand_as(whole)
             if part.numel() < whole.numel():
@@ -216,7 +223,7 @@ class Follower(fx.Interpreter):
         return whole
 
     def _move(self, node: fx.Node) -> tuple[Any, bool]:
-        names = call(self.module, node, lambda part: self.at.get(part, self.env.get(part)))  # type: ignore[arg-type]
+        names = call(self.graph_module, node, lambda part: self.at.get(part, self.env.get(part)))
         parts = [part for part in node.all_input_nodes if part in self.at]
         return tree_map(compact, names), all(self._zero[part] or _is_fixed(self.at[part]) for part in parts)
 
@@ -236,18 +243,36 @@ class Follower(fx.Interpreter):
                 return self.env[part]
             if self._zero[part]:
                 return tree_map(torch.zeros_like, self.env[part])
-            return tree_map(lambda leaf: torch.rand(leaf.shape, generator=self._chance) + 0.5, self.env[part])
+            return tree_map(self._any_numbers, self.env[part])
 
-        made = call(self.module, node, trial)  # type: ignore[arg-type]
+        made = call(self.graph_module, node, trial)
         return all(bool((leaf == 0).all()) for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor))
+
+    def _any_numbers(self, like: Any) -> Any:
+        if not isinstance(like, torch.Tensor):
+            return like
+        drawn = torch.rand(like.shape, generator=self._chance) + 0.5
+        return drawn > 1 if like.dtype == torch.bool else drawn.to(like.dtype)
+
+    def _keep_all(self, node: fx.Node) -> None:
+        """Keep what an operation reads that may depend on all of it."""
+        why = _("%(name)s reckons with all of them together")
+        for part in node.all_input_nodes:
+            self._keep(part, why % {"name": _shown(node, name_of(self.graph_module, node))})
 
     def _keep(self, node: fx.Node, why: str) -> None:
         for names in tree_leaves(self.at.get(node, ())):
             self.names.keep(names, why)
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
+def _has_names(value: object) -> bool:
+    """Return whether a value is an activation, or a mask of one."""
+    return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.dtype == torch.bool)
+
+
+def _picks(node: fx.Node, at: Mapping[fx.Node, Any]) -> bool:
+    """Return whether a node takes elements by a mask: which ones, only the values know."""
+    return node.target is operator.getitem and any(part in at for part in node.all_input_nodes[1:])
 
 
 def _fixed(value: Any) -> Any:
@@ -276,9 +301,11 @@ def _shown(node: fx.Node, kind: str) -> str:
 
 
 def _sharing(graph_module: fx.GraphModule) -> set[str]:
-    """Return the names of the modules that share a parameter with another module."""
+    """Return the names of the layers that share a parameter with another layer, or with code outside of any."""
     owners: dict[int, list[str]] = {}
     for name, module in graph_module.named_modules():
         for parameter in module.parameters(recurse=False):
             owners.setdefault(id(parameter), []).append(name)
-    return {name for names in owners.values() if len(names) > 1 for name in names}
+    shared = {name for names in owners.values() if len(names) > 1 for name in names}
+    read = {str(node.target).rpartition(".")[0] for node in graph_module.graph.nodes if node.op == "get_attr"}
+    return shared | {str(node.target) for node in graph_module.graph.nodes if node.op == "call_module"} & read

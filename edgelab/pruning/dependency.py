@@ -169,11 +169,11 @@ def _groups(
         alike.setdefault((makers, why.get(name, "")), []).append(name)
     order = {slot: number for number, slot in enumerate(slots)}
     found: tuple[dict[str, Group], dict[str, Group]] = ({}, {})
-    for (makers, reason), names in alike.items():
+    for (makers, reason), channels in alike.items():
         members: dict[tuple[str, str], list[tuple[int, ...]]] = {}
-        for position, name in enumerate(names):
+        for position, name in enumerate(channels):
             for slot, indices in places[name].items():
-                members.setdefault(slot, [()] * len(names))[position] = tuple(indices)
+                members.setdefault(slot, [()] * len(channels))[position] = tuple(indices)
         ordered = sorted(members, key=lambda slot: (slot[1] == IN, order[slot]))
         into = found[bool(reason)]
         title, number = makers[0], 2

@@ -14,6 +14,7 @@ from edgelab.i18n import _
 from edgelab.pruning.channels import call, moves, name_of
 from edgelab.pruning.dependency import Dependencies
 from edgelab.pruning.names import box, cut
+from edgelab.tracing import is_number
 
 _SPLITS = {"chunk", "split", "tensorsplit"}
 
@@ -78,9 +79,8 @@ class _Mender:
 
     def _number(self, node: fx.Node) -> Any:
         """Return a size, as the smaller model will reckon it; where its tensor is no more, as it was."""
-        if any(self.now.get(part, 0) is None for part in node.all_input_nodes) or node.op == "get_attr":
-            return self.numbers[node.name]
-        return call(self.model, node, self.now.__getitem__)
+        lost = any(self.now[part] is None for part in node.all_input_nodes)
+        return self.numbers[node.name] if lost or not is_number(node) else call(self.model, node, self.now.__getitem__)
 
     def _gives(self, node: fx.Node, wanted: Any) -> bool:
         """Return whether a node, as it stands, moves the names that are left to where they should be."""

@@ -20,7 +20,11 @@ def settled(model, seed=0):
     """Return a model in evaluation whose norms are far from the identity, and different in each channel."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
+        if (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.weight is not None
+            and module.track_running_stats
+        ):
             with torch.no_grad():
                 for tensor in (module.weight, module.running_var):
                     tensor.copy_(0.5 + 1.5 * torch.rand(len(tensor), generator=generator))
@@ -47,9 +51,9 @@ def must_be_exact(model, example, channels=None):
     smaller, zeroed = remove_channels(dependencies, channels), zero_channels(dependencies, channels)
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
     noise = torch.randn(2, *example.shape[1:], generator=torch.Generator().manual_seed(1)).double()
-    expected, got = zeroed.double()(noise.clone()), smaller.double()(noise.clone())
+    expected, got = (copy.deepcopy(made).double()(noise.clone()) for made in (zeroed, smaller))
     assert float((got - expected).abs().max()) <= 1e-9 * float(expected.abs().max())
-    whole = dependencies.model.double()(noise.clone())
+    whole = copy.deepcopy(dependencies.model).double()(noise.clone())
     assert float((whole - expected).abs().max()) > 1e-4 * float(whole.abs().max())  # what went did matter
     return dependencies, smaller
 

@@ -1,8 +1,9 @@
 """The trainings behind the figures of structured pruning, in two steps, on one computer or on two.
 
-`python -m edgelab.bench.channel_training plan FOLDER` chooses channels on this computer's CPU, whose clock it asks: half
-of the MACs by several criteria, and a latency by the table of layer times. `... train FOLDER [--device cuda]` fine-tunes each plan for every seed, and needs neither ONNX nor any other runtime. `python -m edgelab.bench pruning
---channels FOLDER` goes on from there. Where Torch-Pruning is installed, `plan` also prunes with that.
+`python -m edgelab.bench.channel_training plan FOLDER` chooses channels on this CPU, whose clock it asks: half
+of the MACs by several criteria, and a latency by the table of layer times. `... train FOLDER [--device cuda]` then
+fine-tunes each plan for every seed; it needs neither ONNX nor any other runtime. `python -m edgelab.bench channels
+FOLDER` goes on from there. Where Torch-Pruning is installed, `plan` also prunes with that.
 """
 
 import json
@@ -38,8 +39,15 @@ LEARNING_RATE = 0.05
 MACS = 0.5  # of the baseline's
 LATENCY = 0.5  # of the baseline's
 ROUND_TO = 8
-CRITERIA = ("taylor", "l1", "random")
-LESSONS = 2_048  # images that the Taylor criterion asks
+# By name: criterion and scope.
+CRITERIA = {
+    "taylor": ("taylor", "global"),
+    "taylor, one ratio": ("taylor", "layer"),
+    "l1": ("l1", "global"),
+    "random": ("random", "layer"),
+}
+LESSONS = 512  # images that the Taylor criterion asks
+STEPS = 40  # in which Torch-Pruning goes towards 90 % of the channels; it stops at the MACs
 UNTRAINED = 500  # images for the accuracy before fine-tuning
 PLANS, RESULTS = "plans.json", "channels.json"
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -56,11 +64,11 @@ def make_plans(dataset: str) -> Iterator[tuple[str, dict[str, list[int]]]]:
     loaded, model, dependencies = baseline(dataset)
     macs = MACS * count_macs(model, dependencies.example)
     scores = {
-        name: channel_importance(dependencies, name, loaded.train[:LESSONS] if name == "taylor" else None)
-        for name in CRITERIA
+        criterion: channel_importance(dependencies, criterion, loaded.train[:LESSONS])
+        for criterion in ("taylor", "l1", "random")
     }
-    for name in CRITERIA:
-        yield name, choose_macs(dependencies, scores[name], macs, round_to=ROUND_TO)
+    for name, (criterion, scope) in CRITERIA.items():
+        yield name, choose_macs(dependencies, scores[criterion], macs, scope=scope, round_to=ROUND_TO)
     times = layer_times(model, dependencies)
     target = LATENCY * times.predict({})
     yield "latency", choose_latency(dependencies, scores["taylor"], target, times, round_to=ROUND_TO)
@@ -95,16 +103,16 @@ def prune_with_torch_pruning(dataset: str, criterion: str) -> nn.Module:
         importance=importance,
         global_pruning=True,
         pruning_ratio=0.9,
-        iterative_steps=200,
+        iterative_steps=STEPS,
         ignored_layers=[model.classifier],
         round_to=ROUND_TO,
     )
-    for _step in range(200):
+    for _step in range(STEPS):
         if count_macs(model, image) <= macs:
             break
         if criterion == "taylor":
             model.zero_grad()
-            part = loaded.train[:LESSONS]
+            part = loaded.train[:256]
             nn.functional.cross_entropy(model(data.normalize(part.images)), part.labels).backward()
         pruner.step()
     return model.eval()
@@ -194,7 +202,7 @@ def trained(folder: Path, dataset: str, title: str) -> nn.Module:
 
 def weights_file(folder: Path, dataset: str, title: str) -> Path:
     """Return where the weights of a plan are kept."""
-    return folder / f"{dataset}-{title.replace(' ', '-')}.safetensors"
+    return folder / f"{dataset}-{_file_name(title)}.safetensors"
 
 
 def results(folder: Path, dataset: str, title: str) -> Sequence[float]:
@@ -204,7 +212,11 @@ def results(folder: Path, dataset: str, title: str) -> Sequence[float]:
 
 
 def _whole_model(dataset: str, title: str) -> str:
-    return f"{dataset}-{title.replace(' ', '-')}-untrained.pt"
+    return f"{dataset}-{_file_name(title)}-untrained.pt"
+
+
+def _file_name(title: str) -> str:
+    return title.replace(",", "").replace(" ", "-")
 
 
 def _has_torch_pruning() -> bool:

@@ -88,14 +88,28 @@ def choose_ratio(
 
 
 def choose_macs(
-    dependencies: Dependencies, scores: Scores, macs: float, *, round_to: int = 8, keep: Collection[str] = ()
+    dependencies: Dependencies,
+    scores: Scores,
+    macs: float,
+    *,
+    scope: str = "global",
+    round_to: int = 8,
+    keep: Collection[str] = (),
 ) -> dict[str, list[int]]:
     """Return channels without which the model does at most `macs` multiply-accumulates for the example.
 
-    Step by step, `round_to` channels of the group that loses least importance for each MAC that it saves. Raise
-    `EdgelabError` where even the smallest model does more.
+    With `scope="global"`, step by step, `round_to` channels of the group that loses least for each MAC that it saves.
+    A loss is the share of importance that the group still had: so no group is emptied because its scores are small.
+    With `scope="layer"` all groups lose the same fraction, the smallest in per cent that will do. Raise `EdgelabError`
+    where even the smallest model does more.
     """
     price = macs_of_layers(dependencies)
+    if scope == "layer":
+        for percent in range(100):
+            channels = choose_ratio(dependencies, scores, percent / 100, round_to=round_to, keep=keep)
+            left = {slot: int((~gone).sum()) for slot, gone in dependencies.removed(channels).items()}
+            if sum(price(name, left[name, OUT], left[name, IN]) for name in _weighted(left)) <= macs:
+                return channels
     return _go_down(_Choice(dependencies, scores, round_to, keep), price, 0.0, macs, _("%(n).0f MACs"))
 
 
@@ -170,6 +184,12 @@ def choose_latency(
     return _go_down(_Choice(dependencies, scores, round_to, keep), times, times.rest_ms, ms, _("%(n).3g ms"))
 
 
+def _loss(scores: torch.Tensor) -> torch.Tensor:
+    """Return -log of the share of a group's importance that is left after its first n channels, for n from 0."""
+    share = 1 - scores.double().cumsum(0) / scores.double().sum().clamp_min(1e-30)
+    return -torch.cat([torch.ones(1, dtype=torch.double), share]).clamp_min(1e-12).log()
+
+
 _TRIED = 4  # steps ahead: one may save no time, where both widths stand on the same stair
 
 
@@ -185,9 +205,7 @@ class _Choice:
         self.order = {
             name: scores[name].argsort(stable=True).tolist() for name in dependencies.groups if name not in keep
         }
-        self.loss = {
-            name: torch.cat([torch.zeros(1), scores[name][order].cumsum(0)]) for name, order in self.order.items()
-        }
+        self.loss = {name: _loss(scores[name][order]) for name, order in self.order.items()}
         # How many outputs or inputs each layer loses with the first n channels of a group.
         self.lost = {
             name: {

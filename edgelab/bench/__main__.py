@@ -1,4 +1,4 @@
-"""`python -m edgelab.bench quantization` or `grading`: the headline figures beside their goals."""
+"""`python -m edgelab.bench quantization`, `channels` or `grading`: the headline figures beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,19 @@ def _quantization(
     from edgelab.bench import quantization_goals
 
     report(quantization_goals.claims(training=training), as_json)
+
+
+@app.command("channels")
+def _channels(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="What edgelab.bench.channel_training has made.")
+    ] = None,
+    as_json: Json = None,
+) -> None:
+    """Measure structured pruning, on signs and on Fashion-MNIST."""
+    from edgelab.bench import channel_goals
+
+    report(channel_goals.claims(folder), as_json)
 
 
 @app.command("grading")

@@ -8,7 +8,7 @@ FOLDER` goes on from there. Where Torch-Pruning is installed, `plan` also prunes
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -42,10 +42,10 @@ ROUND_TO = 8
 # By name: criterion and scope.
 CRITERIA = {
     "taylor": ("taylor", "global"),
-    "taylor, one ratio": ("taylor", "layer"),
     "l1": ("l1", "global"),
     "random": ("random", "layer"),
 }
+RIVALS = ("taylor", "magnitude")  # Torch-Pruning's criteria
 LESSONS = 512  # images that the Taylor criterion asks
 STEPS = 40  # in which Torch-Pruning goes towards 90 % of the channels; it stops at the MACs
 UNTRAINED = 500  # images for the accuracy before fine-tuning
@@ -59,8 +59,8 @@ def baseline(dataset: str) -> tuple[data.Dataset, nn.Module, Dependencies]:
     return loaded, model, find_dependencies(model, data.normalize(loaded.test.images[:1]))
 
 
-def make_plans(dataset: str) -> Iterator[tuple[str, dict[str, list[int]]]]:
-    """Yield the channels that go by the name of the plan."""
+def make_plans(dataset: str, matched: float | None) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    """Yield the channels that go by the name of the plan; `matched` is the share of MACs that a rival has left."""
     loaded, model, dependencies = baseline(dataset)
     macs = MACS * count_macs(model, dependencies.example)
     scores = {
@@ -69,6 +69,9 @@ def make_plans(dataset: str) -> Iterator[tuple[str, dict[str, list[int]]]]:
     }
     for name, (criterion, scope) in CRITERIA.items():
         yield name, choose_macs(dependencies, scores[criterion], macs, scope=scope, round_to=ROUND_TO)
+    if matched is not None:
+        target = matched * count_macs(model, dependencies.example)
+        yield "matched", choose_macs(dependencies, scores["taylor"], target, round_to=ROUND_TO)
     times = layer_times(model, dependencies)
     target = LATENCY * times.predict({})
     yield "latency", choose_latency(dependencies, scores["taylor"], target, times, round_to=ROUND_TO)
@@ -125,23 +128,24 @@ def plan(
 ) -> None:
     """Choose the channels that go, on this computer."""
     folder.mkdir(parents=True, exist_ok=True)
-    plans = _read(folder / PLANS)
+    plans = read(folder / PLANS)
     for name in dataset or EPOCHS:
         loaded, model, dependencies = baseline(name)
         whole = count_macs(model, dependencies.example)
-        for title, channels in make_plans(name):
-            smaller = remove_channels(dependencies, channels)
-            share = count_macs(smaller, dependencies.example) / whole
-            accuracy = evaluate(smaller, loaded.test[:UNTRAINED])
-            plans[f"{name}/{title}"] = {"channels": channels, "macs": share, "untrained": accuracy}
-            print(f"{name}/{title}: {share:.3f} of the MACs, {accuracy:.2%} untrained", flush=True)
-            _write(folder / PLANS, plans)
-        for criterion in ("taylor", "magnitude") if _has_torch_pruning() else ():
+        for criterion in RIVALS if _has_torch_pruning() else ():
             smaller = prune_with_torch_pruning(name, criterion)
             title, share = f"torch-pruning {criterion}", count_macs(smaller, dependencies.example) / whole
             torch.save(smaller, folder / _whole_model(name, title))
             plans[f"{name}/{title}"] = {"macs": share, "untrained": evaluate(smaller, loaded.test[:UNTRAINED])}
             print(f"{name}/{title}: {share:.3f} of the MACs", flush=True)
+            _write(folder / PLANS, plans)
+        rivals = [plan["macs"] for key, plan in plans.items() if key.startswith(f"{name}/torch-pruning")]
+        for title, channels in make_plans(name, min(rivals, default=None)):
+            smaller = remove_channels(dependencies, channels)
+            share = count_macs(smaller, dependencies.example) / whole
+            accuracy = evaluate(smaller, loaded.test[:UNTRAINED])
+            plans[f"{name}/{title}"] = {"channels": channels, "macs": share, "untrained": accuracy}
+            print(f"{name}/{title}: {share:.3f} of the MACs, {accuracy:.2%} untrained", flush=True)
             _write(folder / PLANS, plans)
 
 
@@ -154,7 +158,7 @@ def train(
     seed: Annotated[list[int] | None, typer.Option(help="0, 1 and 2 by default.")] = None,
 ) -> None:
     """Fine-tune every plan for every seed; what channels.json holds already is not trained again."""
-    plans, results = _read(folder / PLANS), _read(folder / RESULTS)
+    plans, results = read(folder / PLANS), read(folder / RESULTS)
     for name in dataset or EPOCHS:
         titles = [key.partition("/")[2] for key in plans if key.startswith(f"{name}/")]
         for title in only or [*titles, "control"]:
@@ -173,8 +177,8 @@ def fine_tune(folder: Path, plans: dict, dataset: str, title: str, seed: int, de
     """Return the accuracy on the test images after fine-tuning; the weights of the first seed are kept in a file."""
     loaded = data.load(dataset)
     model = _untrained(folder, plans, dataset, title).to(device)
-    options = {"epochs": EPOCHS[dataset], "lr": LEARNING_RATE, "augment": AUGMENT[dataset], "progress": False}
-    fit(model, loaded.train, seed=seed, **options)
+    augment, epochs = AUGMENT[dataset], EPOCHS[dataset]
+    fit(model, loaded.train, seed=seed, epochs=epochs, lr=LEARNING_RATE, augment=augment, progress=False)
     accuracy = evaluate(model, loaded.test)
     if seed == SEEDS[0] and title != "control":
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -195,28 +199,24 @@ def _untrained(folder: Path, plans: dict, dataset: str, title: str) -> nn.Module
 
 def trained(folder: Path, dataset: str, title: str) -> nn.Module:
     """Return the fine-tuned model of a plan and of the first seed."""
-    model = _untrained(folder, _read(folder / PLANS), dataset, title)
+    model = _untrained(folder, read(folder / PLANS), dataset, title)
     model.load_state_dict(load_file(weights_file(folder, dataset, title)))
     return model.eval()
 
 
 def weights_file(folder: Path, dataset: str, title: str) -> Path:
     """Return where the weights of a plan are kept."""
-    return folder / f"{dataset}-{_file_name(title)}.safetensors"
+    return folder / f"{dataset}-{title.replace(' ', '-')}.safetensors"
 
 
-def results(folder: Path, dataset: str, title: str) -> Sequence[float]:
+def accuracies(folder: Path, dataset: str, title: str) -> list[float]:
     """Return the accuracies that a plan reached, of all seeds that were trained."""
-    found = _read(folder / RESULTS)
+    found = read(folder / RESULTS)
     return [found[key]["accuracy"] for seed in SEEDS if (key := f"{dataset}/{title}/{seed}") in found]
 
 
 def _whole_model(dataset: str, title: str) -> str:
-    return f"{dataset}-{_file_name(title)}-untrained.pt"
-
-
-def _file_name(title: str) -> str:
-    return title.replace(",", "").replace(" ", "-")
+    return f"{dataset}-{title.replace(' ', '-')}-untrained.pt"
 
 
 def _has_torch_pruning() -> bool:
@@ -225,7 +225,8 @@ def _has_torch_pruning() -> bool:
     return find_spec("torch_pruning") is not None
 
 
-def _read(path: Path) -> dict:
+def read(path: Path) -> dict:
+    """Return the content of a JSON file, nothing where there is none."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 

@@ -81,6 +81,8 @@ def shown_row(name: str) -> str:
         "MobileNet int8": _("MobileNet int8"),
         "ResNet tiny": _("ResNet tiny"),
         "4-bit QAT": _("4-bit QAT"),
+        "pruned channels": _("pruned channels"),
+        "pruned channels, int8": _("pruned channels, int8"),
     }
     return names.get(name, name)
 

@@ -261,8 +261,9 @@ def _go_down(choice: _Choice, price: Price, rest: float, target: float, unit: st
                 if saved > 0:
                     gone = choice.gone[name]
                     lost = float(choice.loss[name][gone + count] - choice.loss[name][gone])
-                    if best is None or lost / saved < best[0]:
-                        best = (lost / saved, saved, name, count)
+                    rate = lost / min(saved, total - target)  # more than is still asked for is worth nothing
+                    if best is None or rate < best[0]:
+                        best = (rate, saved, name, count)
         if best is None:
             raise EdgelabError(
                 _("The target %(target)s cannot be reached: what is left takes %(least)s at least.")

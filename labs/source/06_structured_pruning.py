@@ -33,7 +33,7 @@ from edgelab.quantization import calibrate, convert, prepare
 
 dataset = data.load()
 baseline = models.load_pretrained("resnet", dataset.name)
-lessons, exam = dataset.train[:896], dataset.test[:250]
+lessons, exam = dataset.train[:640], dataset.test[:250]
 image = data.normalize(exam.images[:1])
 
 # %% map

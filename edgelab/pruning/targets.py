@@ -128,11 +128,12 @@ def macs_of_layers(dependencies: Dependencies) -> Price:
 
 
 class LayerTimes:
-    """The table of layer times: the ms of each layer at each width, measured when it is first asked for.
+    """The table of layer times: the ms of each layer at a few widths, measured when they are first asked for.
 
     `time_layer(layer, image)` measures one layer where the model is to run; `edgelab.deploy.time_layer` does it in ONNX
-    Runtime. With `whole_ms`, the measured time of the whole model, what lies between the layers is added to every sum,
-    as `rest_ms`: it is taken to stay as it is.
+    Runtime. Widths are quarters of a layer's own, rounded up to a multiple of 8; between them, times are interpolated.
+    With `whole_ms`, the measured time of the whole model, what lies between the layers is added to every sum, as
+    `rest_ms`: it is taken to stay as it is.
     """
 
     def __init__(self, dependencies: Dependencies, time_layer: TimeLayer, whole_ms: float | None = None):
@@ -144,19 +145,31 @@ class LayerTimes:
 
     def __call__(self, name: str, outputs: int, inputs: int) -> float:
         """Return the ms of the layer `name` with so many outputs and inputs."""
+        whole = [len(self._dependencies.slots[name, direction]) for direction in (OUT, IN)]
+        if _is_depthwise(self._dependencies.model.get_submodule(name)):
+            each = whole[0] // whole[1]
+            return sum(part * self._measured(name, each * width, width) for width, part in _around(whole[1], inputs))
+        return sum(
+            part * share * self._measured(name, wide, deep)
+            for wide, part in _around(whole[0], outputs)
+            for deep, share in _around(whole[1], inputs)
+        )
+
+    def _measured(self, name: str, outputs: int, inputs: int) -> float:
+        """Return the ms of a layer with so many outputs and inputs from the table; layers of one kind share a row."""
         layer: Any = self._dependencies.model.get_submodule(name)
-        shape = list(self._dependencies.shapes[name])
-        shape[-1 if isinstance(layer, nn.Linear) else 1] = inputs
-        options = [getattr(layer, key, None) for key in ("kernel_size", "stride", "padding", "dilation")]
-        key = (type(layer), outputs, getattr(layer, "groups", 1) > 1, *shape, *map(str, options))
+        dim, shape = -1 if isinstance(layer, nn.Linear) else 1, list(self._dependencies.shapes[name])
+        options = [getattr(layer, key, None) for key in ("kernel_size", "stride", "padding", "dilation", "groups")]
+        key = (type(layer), outputs, inputs, *map(str, options), *shape[2:])
         if key not in self.table:
             smaller = copy.deepcopy(layer)
             groups = 1 if _is_depthwise(layer) else getattr(layer, "groups", 1)
             kept = []
             for direction, count in ((OUT, outputs), (IN, inputs)):
                 size = len(self._dependencies.slots[name, direction])
-                kept.append(torch.arange(size) % (size // groups) < count // groups)
+                kept.append(torch.arange(size) % (size // groups) < max(1, count // groups))
             shrink_layer(smaller, *kept)
+            shape[dim] = int(kept[1].sum())
             self.table[key] = self._time_layer(smaller, torch.rand(shape))
         return self.table[key]
 
@@ -272,6 +285,19 @@ def _go_down(choice: _Choice, price: Price, rest: float, target: float, unit: st
         choice.remove(best[2], best[3])
         total -= best[1]
     return choice.channels()
+
+
+def _around(size: int, count: int) -> list[tuple[int, float]]:
+    """Return the widths in the table next to `count` of `size` channels, each with its part in the interpolation.
+
+    >>> _around(64, 40), _around(64, 48), _around(64, 8)
+    ([(32, 0.5), (48, 0.5)], [(48, 1.0)], [(16, 0.5)])
+    """
+    grid = sorted({min(size, -(-size * quarters // 32) * 8) for quarters in range(1, 5)})
+    above = next(width for width in grid if width >= count)
+    below = max((width for width in grid if width < above), default=0)
+    part = (count - below) / (above - below)
+    return [(width, share) for width, share in ((below, 1 - part), (above, part)) if width and share]
 
 
 def _is_depthwise(layer: Any) -> bool:

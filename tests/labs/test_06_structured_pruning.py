@@ -91,7 +91,7 @@ def test_macs_and_time_of_a_group_fall_with_its_channels(dependencies):
         assert list(macs) == sorted(macs, reverse=True)
         assert list(times) == sorted(times, reverse=True)
     explorer = trade.trade_explorer(grid, {name: len(group) for name, group in dependencies.groups.items()})
-    macs, ms = grid["stem.0"][4]
+    macs, ms = grid["stem.0"][2]
     assert f"stem.0, 4 of 8 channels: {100 * macs:.0f} % of the MACs, {100 * ms:.0f} %" in explorer.picture.value
 
 

@@ -23,7 +23,7 @@ from edgelab.pruning.channels import OUT
 from edgelab.pruning.targets import macs_of_layers
 
 LAB = "06_structured_pruning"
-LEFT = tuple(range(8, 0, -1))  # eighths of a group's channels
+LEFT = (4, 3, 2, 1)  # quarters of a group's channels: the widths of the table
 
 
 def predict_half() -> Prediction:
@@ -77,45 +77,45 @@ def quick_times(dependencies: Dependencies, whole_ms: float) -> LayerTimes:
 
 
 def trade_grid(dependencies: Dependencies, times: LayerTimes) -> dict[str, dict[int, tuple[float, float]]]:
-    """Return by group and eighths left: the model's MACs, and its ms by the table, both as parts of the whole."""
+    """Return by group and quarters left: the model's MACs, and its ms by the table, both as parts of the whole."""
     price = macs_of_layers(dependencies)
     grid: dict[str, dict[int, tuple[float, float]]] = {}
     whole: tuple[float, float] | None = None
     for name, group in track(dependencies.groups.items(), _("measuring layers")):
-        for eighths in LEFT:
-            channels = {name: range(round(len(group) * (8 - eighths) / 8))}
+        for quarters in LEFT:
+            channels = {name: range(round(len(group) * (4 - quarters) / 4))}
             left = {slot: int((~gone).sum()) for slot, gone in dependencies.removed(channels).items()}
             macs = sum(price(layer, left[layer, OUT], left[layer, side]) for layer, side in left if side != OUT)
             here = (macs, times.predict(channels))
             whole = whole or here
-            grid.setdefault(name, {})[eighths] = (here[0] / whole[0], here[1] / whole[1])
+            grid.setdefault(name, {})[quarters] = (here[0] / whole[0], here[1] / whole[1])
     return grid
 
 
 def trade_explorer(grid: Mapping[str, Mapping[int, tuple[float, float]]], sizes: Mapping[str, int]) -> Explorer:
     """Return MACs and ms of the model over the channels that are left of one group, all others whole."""
-    controls = {"group": choice(_("group"), list(grid)), "eighths": slider(_("eighths left"), LEFT[::-1], 4)}
-    return Explorer(lambda group, eighths: trade_plot(grid, sizes, group, eighths), controls)
+    controls = {"group": choice(_("group"), list(grid)), "quarters": slider(_("quarters left"), LEFT[::-1], 2)}
+    return Explorer(lambda group, quarters: trade_plot(grid, sizes, group, quarters), controls)
 
 
 def trade_plot(
-    grid: Mapping[str, Mapping[int, tuple[float, float]]], sizes: Mapping[str, int], group: str, eighths: int
+    grid: Mapping[str, Mapping[int, tuple[float, float]]], sizes: Mapping[str, int], group: str, quarters: int
 ) -> plots.Picture:
     """Return the two curves for one group, with one place marked."""
     points = grid[group]
-    counts = [round(sizes[group] * some / 8) for some in points]
+    counts = [round(sizes[group] * some / 4) for some in points]
     with plots.figure(height=3.4) as fig:
         ax = fig.subplots()
         labels = ((0, _("MACs"), plots.BLUE, "o"), (1, _("milliseconds"), plots.VERMILION, "s"))
         for place, label, colour, marker in labels:
             ax.plot(counts, [100 * pair[place] for pair in points.values()], color=colour, marker=marker, label=label)
-        ax.axvline(round(sizes[group] * eighths / 8), color=plots.INK, ls=":", lw=1)
+        ax.axvline(round(sizes[group] * quarters / 4), color=plots.INK, ls=":", lw=1)
         ax.set(xlabel=_("channels left in the group"), ylabel=_("of the whole model (%)"))
         ax.legend(loc="lower right")
-        macs, ms = points[eighths]
+        macs, ms = points[quarters]
         title = _("%(group)s, %(n)d of %(size)d channels: %(macs).0f %% of the MACs, %(ms).0f %% of the time") % {
             "group": group,
-            "n": round(sizes[group] * eighths / 8),
+            "n": round(sizes[group] * quarters / 4),
             "size": sizes[group],
             "macs": 100 * macs,
             "ms": 100 * ms,

@@ -79,11 +79,14 @@ def group_plot(
                         hatch=("..." if side == IN else "///") if filled else "",
                     )
                 )
-            ax.annotate(
-                name, (x, y - 0.22), ha="right", va="top", rotation=30, rotation_mode="anchor", fontsize=8, zorder=4
-            )
+            if y > 0:
+                ax.annotate(name, (x, y + 0.22), ha="center", va="bottom", fontsize=8, zorder=4)
+            else:
+                ax.annotate(
+                    name, (x, y - 0.22), ha="right", va="top", rotation=30, rotation_mode="anchor", fontsize=8, zorder=4
+                )
         depth = max(x for x, _y in places.values())
-        ax.set(xlim=(-0.6, depth + 0.6), ylim=(-1.5, 1.7), xticks=[], yticks=[])
+        ax.set(xlim=(-0.6, depth + 0.6), ylim=(-1.3, 1.6), xticks=[], yticks=[])
         ax.axis("off")
         touched = {layer for layer, _side in sides} & costs.keys()
         share = 100 * sum(costs[layer] for layer in touched) / sum(costs.values())

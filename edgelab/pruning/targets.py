@@ -110,7 +110,7 @@ def choose_macs(
             left = {slot: int((~gone).sum()) for slot, gone in dependencies.removed(channels).items()}
             if sum(price(name, left[name, OUT], left[name, IN]) for name in _weighted(left)) <= macs:
                 return channels
-    return _go_down(_Choice(dependencies, scores, round_to, keep), price, 0.0, macs, _("%(n).0f MACs"))
+    return _go_down(_Choice(dependencies, scores, round_to, keep), price, macs, _("%(n).0f MACs"))
 
 
 def macs_of_layers(dependencies: Dependencies) -> Price:
@@ -132,28 +132,30 @@ class LayerTimes:
 
     `time_layer(layer, image)` measures one layer where the model is to run; `edgelab.deploy.time_layer` does it in ONNX
     Runtime. Widths are quarters of a layer's own, rounded up to a multiple of 8; between them, times are interpolated.
-    With `whole_ms`, the measured time of the whole model, what lies between the layers is added to every sum, as
-    `rest_ms`: it is taken to stay as it is.
+    With `whole_ms`, the measured time of the whole model, all are scaled so that they add up to it: what lies between
+    the layers is taken to shrink as they do.
     """
 
     def __init__(self, dependencies: Dependencies, time_layer: TimeLayer, whole_ms: float | None = None):
         self._dependencies, self._time_layer = dependencies, time_layer
         self.table: dict[tuple, float] = {}
-        self.rest_ms = 0.0
+        self.scale = 1.0
         if whole_ms is not None:
-            self.rest_ms = max(0.0, whole_ms - self.predict({}))
+            self.scale = whole_ms / self.predict({})
 
     def __call__(self, name: str, outputs: int, inputs: int) -> float:
         """Return the ms of the layer `name` with so many outputs and inputs."""
         whole = [len(self._dependencies.slots[name, direction]) for direction in (OUT, IN)]
         if _is_depthwise(self._dependencies.model.get_submodule(name)):
             each = whole[0] // whole[1]
-            return sum(part * self._measured(name, each * width, width) for width, part in _around(whole[1], inputs))
-        return sum(
-            part * share * self._measured(name, wide, deep)
-            for wide, part in _around(whole[0], outputs)
-            for deep, share in _around(whole[1], inputs)
-        )
+            corners = [(part, each * width, width) for width, part in _around(whole[1], inputs)]
+        else:
+            corners = [
+                (part * share, wide, deep)
+                for wide, part in _around(whole[0], outputs)
+                for deep, share in _around(whole[1], inputs)
+            ]
+        return self.scale * sum(part * self._measured(name, wide, deep) for part, wide, deep in corners)
 
     def _measured(self, name: str, outputs: int, inputs: int) -> float:
         """Return the ms of a layer with so many outputs and inputs from the table; layers of one kind share a row."""
@@ -176,7 +178,7 @@ class LayerTimes:
     def predict(self, channels: Mapping[str, Collection[int]]) -> float:
         """Return the ms that the model should take without these channels."""
         left = {slot: int((~gone).sum()) for slot, gone in self._dependencies.removed(_lists(channels)).items()}
-        return self.rest_ms + sum(self(name, left[name, OUT], left[name, IN]) for name in _weighted(left))
+        return sum(self(name, left[name, OUT], left[name, IN]) for name in _weighted(left))
 
 
 def choose_latency(
@@ -194,7 +196,7 @@ def choose_latency(
     one step saves no time, because both widths stand on the same stair, several at once are tried. Raise `EdgelabError`
     where even the smallest model takes longer. The sum of layers is an estimate: measure the model that comes out.
     """
-    return _go_down(_Choice(dependencies, scores, round_to, keep), times, times.rest_ms, ms, _("%(n).3g ms"))
+    return _go_down(_Choice(dependencies, scores, round_to, keep), times, ms, _("%(n).3g ms"))
 
 
 def _loss(scores: torch.Tensor) -> torch.Tensor:
@@ -255,9 +257,9 @@ class _Choice:
         return {name: sorted(order[: self.gone[name]]) for name, order in self.order.items() if self.gone[name]}
 
 
-def _go_down(choice: _Choice, price: Price, rest: float, target: float, unit: str) -> dict[str, list[int]]:
-    """Remove channels until the prices of all layers, and `rest`, come to `target` at most."""
-    total = rest + sum(price(name, choice.left[name, OUT], choice.left[name, IN]) for name in _weighted(choice.left))
+def _go_down(choice: _Choice, price: Price, target: float, unit: str) -> dict[str, list[int]]:
+    """Remove channels until the prices of all layers come to `target` at most."""
+    total = sum(price(name, choice.left[name, OUT], choice.left[name, IN]) for name in _weighted(choice.left))
     while total > target:
         best: tuple[float, float, str, int] | None = None
         for name in choice.order:

@@ -323,8 +323,7 @@ trade.trade_explorer(trade.trade_grid(dependencies, times), sizes)
 # ## Prune to a time, not to MACs
 #
 # A camera asks for milliseconds. So we give the search the table of layer times instead of MACs: it stops when the sum of the
-# layers, and of what lies between them, reaches half of the baseline's time. The sum is an estimate, and the clock has the last
-# word.
+# layers reaches half of the baseline's. The sum is an estimate, and the clock has the last word.
 #
 # Accuracy needs a repair as well: both models are **fine-tuned** for two short passes.
 

@@ -75,6 +75,19 @@ def _light(
     report(light_goals.claims(trained), as_json)
 
 
+@app.command("channels")
+def _channels(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="What edgelab.bench.channel_training has made.")
+    ] = None,
+    as_json: Json = None,
+) -> None:
+    """Measure structured pruning, on signs and on Fashion-MNIST."""
+    from edgelab.bench import channel_goals
+
+    report(channel_goals.claims(folder), as_json)
+
+
 @app.command("grading")
 def _grading(
     as_json: Json = None,

@@ -2,6 +2,7 @@
 
 from edgelab.deploy.compare import Agreement, LayerDifference, compare
 from edgelab.deploy.kernels import as_kernels
+from edgelab.deploy.layer_times import open_layer, time_layer
 from edgelab.deploy.litert import to_litert
 from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
 from edgelab.deploy.npu import NpuEstimate, npu_estimate
@@ -24,7 +25,9 @@ __all__ = [
     "check_parity",
     "compare",
     "npu_estimate",
+    "open_layer",
     "operators",
+    "time_layer",
     "to_litert",
     "to_onnx",
 ]

@@ -82,6 +82,8 @@ def shown_row(name: str) -> str:
         "ResNet tiny": _("ResNet tiny"),
         "4-bit QAT": _("4-bit QAT"),
         "distilled student": _("distilled student"),
+        "pruned channels": _("pruned channels"),
+        "pruned channels, int8": _("pruned channels, int8"),
     }
     return names.get(name, name)
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "edgelab"
 # What each part may import, besides itself and the ground: errors, i18n, bars, numbers and the root of the package.
 FOUNDATION = {"data", "models", "train", "measure"}
-TECHNIQUES = {"quantization"}  # they never import each other
+TECHNIQUES = {"pruning", "quantization"}  # they never import each other
 MAY_IMPORT = {
     "errors": set(),
     "i18n": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "measure": set(),
     "models": FOUNDATION,
     "train": {"data"},
+    "pruning": FOUNDATION,
     "quantization": FOUNDATION,
     "deploy": FOUNDATION | TECHNIQUES,
     "bench": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "grading"},

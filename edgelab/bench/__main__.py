@@ -1,4 +1,4 @@
-"""`python -m edgelab.bench quantization` or `grading`: the headline figures beside their goals."""
+"""`python -m edgelab.bench quantization`, `pruning` or `grading`: the headline figures beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,20 @@ def _quantization(
     from edgelab.bench import quantization_goals
 
     report(quantization_goals.claims(training=training), as_json)
+
+
+@app.command("pruning")
+def _pruning(
+    as_json: Json = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What python -m edgelab.bench.pruning_training FOLDER has trained."),
+    ] = None,
+) -> None:
+    """Measure what zeros cost and buy, on signs and on Fashion-MNIST."""
+    from edgelab.bench import pruning_goals
+
+    report(pruning_goals.claims(models), as_json)
 
 
 @app.command("grading")

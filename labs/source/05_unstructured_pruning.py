@@ -1,0 +1,218 @@
+# Lab 05. What a learner takes from it: most weights can be zero, and a zero saves nothing until something makes use of it.
+
+# %% [markdown]
+# # How many weights can go, and what does that buy?
+#
+# Quantization keeps every weight and writes it in fewer bits. **Pruning** takes weights away. *Unstructured* pruning does it
+# one by one, wherever they lie: the network keeps its shape, and has zeros in it.
+#
+# 1. **How many** weights can be zero before the answers suffer, and which ones?
+# 2. Nine products in ten are then with a zero. How much **faster** is the model, and how much **smaller**?
+# 3. Who makes something of the zeros: a file format, a kernel, a chip?
+#
+# It takes about 75 minutes. You need PyTorch tensors; weight sharing also builds on the codes of [lab 02](02_quantization.ipynb).
+
+# %% imports
+import numpy as np
+import torch
+
+from edgelab import data, models, train
+from edgelab.deploy import Runner, to_onnx
+from edgelab.explore import lab_map, progress_board, reveal, table
+from edgelab.labs.lab_05_unstructured_pruning import bills, check, explorers, products
+from edgelab.labs.lab_05_unstructured_pruning import training
+from edgelab.measure import compare_latency
+
+dataset = data.load()
+baseline = models.load_pretrained("resnet", dataset.name)
+lessons, exam = dataset.train, dataset.test[:250]
+image = data.normalize(exam.images[:1])
+
+# %% map
+lab_map("05_unstructured_pruning")
+
+# %% [markdown]
+# ## Which weights?
+#
+# The baseline has more than a million weights, and most are close to zero. If we set the smallest ones to exactly zero, no sum
+# should change much. This criterion is called **magnitude** (Han et al., 2015). The share of zeros is the **sparsity**, from 0
+# to 1.
+#
+# No training yet. **How many per cent of the baseline's weights can go before it loses one point of accuracy?**
+
+# %% predict-free
+explorers.predict_free()
+
+# %% [markdown]
+# ### Exercise 1: a mask for a layer (2 points)
+#
+# A **mask** has the shape of the weight. It is `True` where a weight stays, and `False` where it goes. Of $n$ weights
+# `round(sparsity * n)` go: those of smallest absolute value.
+#
+# `torch.topk(values, k, largest=False)` finds the places of the $k$ smallest values of a flat tensor.
+
+
+# %% layer-mask tags=["exercise"]
+def layer_mask(weight, sparsity):
+    """Return a mask of bool with the shape of `weight`: False for the share `sparsity` of smallest magnitude."""
+    # BEGIN SOLUTION
+    gone = round(sparsity * weight.numel())
+    places = torch.topk(weight.abs().flatten(), gone, largest=False).indices
+    mask = torch.ones(weight.numel(), dtype=torch.bool)
+    mask[places] = False
+    return mask.reshape(weight.shape)
+    # END SOLUTION
+
+
+# %% layer-mask-check tags=["check"] points=2
+check.layer_mask(layer_mask)
+
+# %% layer-mask-hidden tags=["hidden"]
+import torch
+
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "layer-mask")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for shape in ((7, 11), (3, 5, 3, 3), (101,), (4, 1, 3, 3)):
+    weight = torch.randn(shape, generator=generator)
+    sparsity = (rng.randrange(weight.numel()) + rng.uniform(-0.4, 0.4)) / weight.numel()
+    hidden.show(layer_mask(weight, max(0.0, sparsity)))
+
+# %% [markdown]
+# ## The same share everywhere?
+#
+# A layer of 600 000 weights may have more to spare than one of 1 700. Let all weights of the network compete: whoever is among
+# the smallest of *all* goes, wherever it lies.
+#
+# ### Exercise 2: masks for the whole network (2 points)
+#
+# `weights` is a dictionary, from the name of a layer to its weight. Return a dictionary of masks with the same names. Every mask
+# has the shape of its weight, and together they drop `round(sparsity * n)` of all $n$ weights.
+#
+# `torch.cat` joins flat tensors, `split(sizes)` cuts one into pieces.
+
+
+# %% global-masks tags=["exercise"]
+def global_masks(weights, sparsity):
+    """Return {name: mask}: False for the share `sparsity` of smallest magnitude among all weights together."""
+    # BEGIN SOLUTION
+    every = torch.cat([weight.flatten() for weight in weights.values()])
+    sizes = [weight.numel() for weight in weights.values()]
+    parts = layer_mask(every, sparsity).split(sizes)
+    pairs = zip(weights.items(), parts)
+    return {name: part.reshape(weight.shape) for (name, weight), part in pairs}
+    # END SOLUTION
+
+
+# %% global-masks-check tags=["check"] points=2
+check.global_masks(global_masks)
+
+# %% global-masks-hidden tags=["hidden"]
+import torch
+
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "global-masks")
+generator = torch.Generator().manual_seed(rng.randrange(2**31))
+for sparsity in (0.31, 0.62, 0.93):
+    weights = {}
+    for number in range(5):
+        shape = (rng.choice((3, 5, 7)), rng.choice((1, 3)), 3, 3)
+        weights[f"layer {number}"] = rng.uniform(0.2, 3) * torch.randn(
+            shape, generator=generator
+        )
+    hidden.show(global_masks(weights, sparsity))
+
+# %% [markdown]
+# Now prune the baseline with your functions, and ask it again each time. The third way is chance: what any criterion must beat.
+
+# %% scan
+scan = explorers.scan(baseline, exam, layer_mask, global_masks)
+
+# %% measure-free
+reveal("free", scan.free())
+
+# %% [markdown]
+# ### Explorer: what stays
+#
+# 1. Where does *at random* break, and where does magnitude?
+# 2. Choose *smallest of all weights* at 80 %. Which layers lose most, and which hardly any?
+# 3. Is it the large layers that have most to spare?
+
+# %% scan-explorer
+explorers.scan_explorer(scan)
+
+# %% [markdown]
+# We observe that magnitude holds far longer than chance. Global masks spare the layers with few weights, because each of those
+# is large. Then the accuracy falls off a cliff: not because the network could not work with so few weights, but because the
+# remaining ones have never worked without the others.
+#
+# ### Explorer: one layer at a time
+#
+# Here only one layer is pruned, and the others stay whole. Each cell says how many per cent of the answers change.
+# **Which layer would you rather not touch?**
+
+# %% layer-explorer
+explorers.layer_explorer(baseline, data.normalize(lessons.images[:100]))
+
+# %% [markdown]
+# Add up what each layer bears alone, and you get more than all of them bear together: errors add up from layer to layer.
+
+# %% [markdown]
+# ## Train what is left
+#
+# A pruned network that is trained again finds its way around the gaps. And it need not lose everything at once: prune a little,
+# train, prune more. Zhu and Gupta (2017) let the sparsity grow fast at first, while there is much to spare, and slowly at the
+# end:
+#
+# $$s_t = s_f + (s_i - s_f)\left(1 - \frac{t}{n}\right)^3$$
+#
+# with the initial sparsity $s_i$, the final one $s_f$, and step $t$ of $n$.
+#
+# ### Exercise 3: the cubic schedule (2 points)
+
+
+# %% cubic tags=["exercise"]
+def cubic(step, steps, initial, final):
+    """Return the sparsity at `step` of `steps`: `initial` at step 0, `final` at the last."""
+    # BEGIN SOLUTION
+    return final + (initial - final) * (1 - step / steps) ** 3
+    # END SOLUTION
+
+
+# %% cubic-check tags=["check"] points=2
+check.cubic(cubic)
+
+# %% cubic-hidden tags=["hidden"]
+from edgelab.course import hidden
+
+rng = hidden.rng(SEED, "cubic")
+for _ in range(20):
+    steps = rng.randrange(3, 20)
+    initial = rng.uniform(0, 0.4)
+    hidden.show(cubic(rng.randrange(steps + 1), steps, initial, rng.uniform(0.5, 1)))
+
+# %% [markdown]
+# TRAINING
+
+# %% [markdown]
+# ## Nine products in ten are with a zero
+#
+# So they need not be computed. **How many times faster is the model with 90 % zeros on this computer**, in ONNX Runtime, on one
+# core?
+
+# %% predict-speed
+training.predict_speed()
+
+# %% write-files
+dense_file = to_onnx(baseline, image, "models/baseline.onnx")
+zeros_file = to_onnx(pruned, image, "models/pruned-90.onnx")
+
+# %% measure-speed
+runs = {
+    "dense": Runner.open(dense_file).once(image),
+    "90 % zeros": Runner.open(zeros_file).once(image),
+}
+race = compare_latency(runs, max_seconds=6)
+reveal("speed", race.ratio, race)

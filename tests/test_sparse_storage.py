@@ -1,6 +1,8 @@
 """Every encoding gives back what it was given, takes the bytes that its formula says, and refuses what is damaged."""
 
 import gzip
+import hashlib
+import itertools
 import math
 
 import numpy as np
@@ -93,7 +95,7 @@ def test_code_lengths_are_those_of_huffman_s_tree(counts, lengths):
 def test_no_code_begins_with_another():
     counts = np.random.default_rng(1).integers(0, 1000, 200).tolist()
     codes = sorted(filter(None, huffman.canonical_codes(huffman.code_lengths(counts))))
-    assert not any(longer.startswith(shorter) for shorter, longer in zip(codes, codes[1:], strict=False))
+    assert not any(longer.startswith(shorter) for shorter, longer in itertools.pairwise(codes))
 
 
 @pytest.mark.parametrize("name", ["shared", "huffman"])
@@ -170,16 +172,19 @@ def test_a_file_that_was_cut_off_or_changed_anywhere_is_refused(model, tmp_path)
         damages.append(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     for damaged in damages:
         path.write_bytes(damaged)
-        with pytest.raises(EdgelabError, match="is damaged|is no file of sparse weights"):
+        with pytest.raises(EdgelabError, match=r"is damaged|is no file of sparse weights"):
             load_sparse(path)
 
 
 def test_a_header_that_lies_is_refused_even_with_the_right_sum(model, tmp_path):
-    import hashlib
-
     path = save_sparse({"weight": torch.zeros(4, 4)}, tmp_path / "model.sparse")
     whole = path.read_bytes()[:-32]
-    for before, after in ((b"[4,4]", b"[9,9]"), (b"[4,4]", b"[4,x]"), (b"bitmask", b"bitmush"), (b"float32", b"float64")):
+    for before, after in (
+        (b"[4,4]", b"[9,9]"),
+        (b"[4,4]", b"[4,x]"),
+        (b"bitmask", b"bitmush"),
+        (b"float32", b"float64"),
+    ):
         lying = whole.replace(before, after)
         assert lying != whole
         path.write_bytes(lying + hashlib.sha256(lying).digest())
@@ -188,8 +193,6 @@ def test_a_header_that_lies_is_refused_even_with_the_right_sum(model, tmp_path):
 
 
 def test_a_huge_tensor_is_refused_before_memory_is_asked_for(tmp_path):
-    import hashlib
-
     path = save_sparse({"weight": torch.zeros(4, 4)}, tmp_path / "model.sparse", encoding="csr")
     lying = path.read_bytes()[:-32].replace(b"[4,4]", b"[4,999999999999]")
     size = len(lying) - len(path.read_bytes()[:-32])

@@ -26,13 +26,19 @@ Scores = dict[str, torch.Tensor]  # by the name of the layer; the shape is that 
 def prunable(model: nn.Module) -> dict[str, Prunable]:
     """Return the layers of `model` whose weights can be pruned by their names, in order: convolutions and linear ones.
 
-    Raise `EdgelabError` for a model without any, and for a weight that two layers share: one mask could not serve both.
+    Raise `EdgelabError` for a model without any, for a weight that two layers share, as one mask could not serve both,
+    and for one that is computed from several parameters.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Prunable)}
     if not layers:
         raise EdgelabError(_("There is nothing to prune in this model: it has no convolution and no linear layer."))
     owners: dict[int, str] = {}
     for name, layer in layers.items():
+        if parametrize.is_parametrized(layer, "weight") and not hasattr(layer.parametrizations.weight, "original"):
+            message = _(
+                "The weight of layer %(name)s is computed from several parameters: make it one of its own first."
+            )
+            raise EdgelabError(message % {"name": name})
         first = owners.setdefault(id(stored_weight(layer)), name)
         if first != name:
             message = _("The layers %(first)s and %(second)s share one weight: it cannot have two masks.")

@@ -92,8 +92,8 @@ def _decode_zip(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
         plain = unpacking.decompress(data, max_length=4 * _size(shape) + 1)
     except zlib.error:
         raise EdgelabError(_("The file is damaged: it cannot be unzipped.")) from None
-    if unpacking.unused_data:
-        raise EdgelabError(_("The file is damaged: there is more in it than it says."))
+    if unpacking.unused_data or not unpacking.eof:
+        raise EdgelabError(_("The file is damaged: it cannot be unzipped."))
     return _decode_dense(plain, shape)
 
 

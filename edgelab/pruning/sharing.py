@@ -79,7 +79,9 @@ def share_weights(model: nn.Module, bits: int) -> nn.Module:
     remove_masks(model)
     for name, layer in prunable(model).items():
         if parametrize.is_parametrized(layer, "weight"):
-            raise EdgelabError(_("The weight of layer %(name)s is computed already: nothing can share it.") % {"name": name})
+            raise EdgelabError(
+                _("The weight of layer %(name)s is computed already: nothing can share it.") % {"name": name}
+            )
         parametrize.register_parametrization(layer, "weight", SharedWeight(layer.weight, 2**bits - 1), unsafe=True)
     return model
 

@@ -194,9 +194,7 @@ def sensitivity(
     return found
 
 
-def _score_pruned(
-    model: nn.Module, layer: Prunable, sparsity: float, score: Callable[[nn.Module], float]
-) -> float:
+def _score_pruned(model: nn.Module, layer: Prunable, sparsity: float, score: Callable[[nn.Module], float]) -> float:
     weight = stored_weight(layer)
     before = weight.detach().clone()
     try:

@@ -66,7 +66,11 @@ def bitmask_table(weights: Mapping[str, torch.Tensor], bitmask: Callable) -> Htm
     shown = {name: sizes[name] for name in sizes if name in largest}
     shown[_("all layers")] = tuple(map(sum, zip(*sizes.values(), strict=True)))  # type: ignore[assignment]
     rows = [
-        [escape(name), *(number(size / 1024, ".1f") for size in (dense, bits, values)), f"{dense / (bits + values):.2f}×"]
+        [
+            escape(name),
+            *(number(size / 1024, ".1f") for size in (dense, bits, values)),
+            f"{dense / (bits + values):.2f}×",
+        ]
         for name, (dense, bits, values) in shown.items()
     ]
     heads = [_("layer"), _("dense (KiB)"), _("bits (KiB)"), _("weights that are there (KiB)"), _("smaller")]

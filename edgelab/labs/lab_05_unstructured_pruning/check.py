@@ -94,7 +94,9 @@ def global_masks(answer: Callable) -> None:
         mistakes = [
             Mistake(
                 layer_wise,
-                _("That takes the same share from every layer. Let all weights compete: put them into one tensor first."),
+                _(
+                    "That takes the same share from every layer. Let all weights compete: put them into one tensor first."
+                ),
             ),
             Mistake(
                 lambda weights, sparsity: {
@@ -124,7 +126,9 @@ def global_masks(answer: Callable) -> None:
                 },
                 _("Those are the pruned weights. Return the masks: True where a weight stays."),
             ),
-            Mistake(normalized, _("You divide each layer by its largest weight first. Compare the weights as they are.")),
+            Mistake(
+                normalized, _("You divide each layer by its largest weight first. Compare the weights as they are.")
+            ),
         ]
         check_function(answer, cases, mistakes=mistakes)
 
@@ -231,7 +235,10 @@ def bitmask(answer: Callable) -> None:
                 _("Each row begins with a byte of its own. Flatten the weight first, then pack all its bits at once."),
             ),
         ]
-        cases = [Case((weight,), (packed(flat(weight) != 0), flat(weight)[flat(weight) != 0])) for weight in (one, two, three)]
+        cases = [
+            Case((weight,), (packed(flat(weight) != 0), flat(weight)[flat(weight) != 0]))
+            for weight in (one, two, three)
+        ]
         check_function(answer, cases, mistakes=mistakes)
 
 
@@ -273,7 +280,9 @@ def kmeans_step(answer: Callable) -> None:
                 _("A centroid that no value is next to stays where it is. It does not go to 0."),
             ),
             Mistake(
-                lambda values, codebook: [one for one in moved(values, codebook, empty=lambda _old: None) if one is not None],
+                lambda values, codebook: [
+                    one for one in moved(values, codebook, empty=lambda _old: None) if one is not None
+                ],
                 _("There must be as many centroids as before: one that no value is next to stays where it is."),
             ),
             Mistake(
@@ -281,13 +290,13 @@ def kmeans_step(answer: Callable) -> None:
                 _("That is the sum of a centroid's values. Divide it by how many they are."),
             ),
             Mistake(
-                lambda values, codebook: moved(values, codebook, mean=lambda group: sorted(group)[(len(group) - 1) // 2]),
+                lambda values, codebook: moved(
+                    values, codebook, mean=lambda group: sorted(group)[(len(group) - 1) // 2]
+                ),
                 _("That is the median. The mean is what makes the squared error least."),
             ),
             Mistake(
-                lambda values, codebook: moved(
-                    values, codebook, mean=lambda group: (min(group) + max(group)) / 2
-                ),
+                lambda values, codebook: moved(values, codebook, mean=lambda group: (min(group) + max(group)) / 2),
                 _("That is halfway between the ends. Take the mean of all values that belong to the centroid."),
             ),
         ]

@@ -13,9 +13,9 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
-from edgelab.numbers import number
-from edgelab.pruning import apply_masks, choose_masks, prunable, random, remove_masks, sensitivity, sparsity_of
-from edgelab.train import accuracy, predict as logits_of
+from edgelab.pruning import apply_masks, choose_masks, prunable, random, remove_masks, sensitivity
+from edgelab.train import accuracy
+from edgelab.train import predict as logits_of
 
 LAB = "05_unstructured_pruning"
 SPARSITIES = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -159,9 +159,7 @@ def layer_explorer(model: nn.Module, images: torch.Tensor) -> Explorer:
     return Explorer(lambda percent: layer_plot(found, sizes, percent / 100), controls)
 
 
-def layer_plot(
-    found: Mapping[str, Mapping[float, float]], sizes: Mapping[str, int], allowed: float
-) -> plots.Picture:
+def layer_plot(found: Mapping[str, Mapping[float, float]], sizes: Mapping[str, int], allowed: float) -> plots.Picture:
     """Return a cell for each layer and sparsity with the answers that change in per cent; hatched where too many."""
     total = sum(sizes.values())
     with plots.figure(width=7.6, height=0.9 + 0.34 * len(found)) as fig:
@@ -177,7 +175,12 @@ def layer_plot(
                     hatch="///" if bad else "", ec=plots.INK, lw=0.4,
                 )  # fmt: skip
                 ax.text(column + 0.48, row, f"{100 * share:.0f}", ha="center", va="center")
-            ax.text(len(scores) + 0.1, row, _("%(share).1f %% of the weights") % {"share": 100 * sizes[name] / total}, va="center")
+            ax.text(
+                len(scores) + 0.1,
+                row,
+                _("%(share).1f %% of the weights") % {"share": 100 * sizes[name] / total},
+                va="center",
+            )
         columns = next(iter(found.values()))
         ax.set_xticks([column + 0.48 for column in range(len(columns))], [f"{100 * one:.0f} %" for one in columns])
         ax.set_yticks(range(len(found)), list(found))

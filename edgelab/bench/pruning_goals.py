@@ -32,8 +32,9 @@ def claims(models: Path | None = None) -> Iterator[Claim]:
     yield scan()
     for dataset in EPOCHS:
         yield from what_zeros_buy(dataset)
-    for dataset in EPOCHS if models is not None else ():
-        yield from trained(dataset, models)
+    if models is not None:
+        for dataset in EPOCHS:
+            yield from trained(dataset, models)
 
 
 def scan() -> Claim:
@@ -74,9 +75,10 @@ def trained(dataset: str, models: Path) -> Iterator[Claim]:
     results = json.loads(path.read_text())
     runs = [results[f"{dataset}/pruned/{seed}"] for seed in SEEDS]
     yield Claim(f"{dataset}: dense accuracy", 100 * fmean(run["dense"] for run in runs), "%")
-    controls = [results.get(f"{dataset}/control/{seed}") for seed in SEEDS]
-    if all(controls):
-        gained = [_points(run["dense, trained as long"], run_dense["dense"]) for run, run_dense in zip(controls, runs)]
+    controls = [control for seed in SEEDS if (control := results.get(f"{dataset}/control/{seed}"))]
+    if len(controls) == len(runs):
+        pairs = zip(controls, runs, strict=True)
+        gained = [_points(control["dense, trained as long"], run["dense"]) for control, run in pairs]
         yield Claim(f"{dataset}: dense, trained as long, points gained", fmean(gained))
     for name, goal in (("0.8", 0.5), (f"{CHAIN}", None), ("0.95", 2.0), ("shared, not trained", None), ("chain", 1.0)):
         yield from _lost(f"{dataset}: {_title(name)}", [_points(run["dense"], run[name]) for run in runs], goal)

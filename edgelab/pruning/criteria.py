@@ -6,6 +6,7 @@ in `functools.partial(taylor, split=lessons)`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ def prunable(model: nn.Module) -> dict[str, Prunable]:
         raise EdgelabError(_("There is nothing to prune in this model: it has no convolution and no linear layer."))
     owners: dict[int, str] = {}
     for name, layer in layers.items():
-        if parametrize.is_parametrized(layer, "weight") and not hasattr(layer.parametrizations.weight, "original"):
+        if (steps := steps_of(layer)) is not None and not hasattr(steps, "original"):
             message = _(
                 "The weight of layer %(name)s is computed from several parameters: make it one of its own first."
             )
@@ -46,9 +47,15 @@ def prunable(model: nn.Module) -> dict[str, Prunable]:
     return layers
 
 
-def stored_weight(layer: nn.Module) -> nn.Parameter:
+def steps_of(layer: nn.Module) -> Any:
+    """Return the `ParametrizationList` by which the weight of `layer` is computed; None where it is a parameter."""
+    return cast(Any, layer.parametrizations).weight if parametrize.is_parametrized(layer, "weight") else None
+
+
+def stored_weight(layer: Prunable) -> nn.Parameter:
     """Return the parameter that training changes: the weight itself, or what it is computed from."""
-    return layer.parametrizations.weight.original if parametrize.is_parametrized(layer, "weight") else layer.weight
+    steps = steps_of(layer)
+    return layer.weight if steps is None else steps.original
 
 
 def magnitude(model: nn.Module) -> Scores:

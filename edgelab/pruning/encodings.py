@@ -31,8 +31,8 @@ SKIP = 255  # the longest distance that one symbol holds; it stands for 255 zero
 class Encoding:
     """Two functions that undo each other: `encode(weight) -> bytes` and `decode(bytes, shape) -> weight`.
 
-    Weights are float32 of any shape; a -0.0 comes back as 0.0, an equal number. `decode` raises `EdgelabError` for bytes
-    that are no such weight.
+    Weights are float32 of any shape; a -0.0 comes back as 0.0, an equal number. `decode` raises `EdgelabError` for
+    bytes that are no such weight.
     """
 
     encode: Callable[[np.ndarray], bytes]

@@ -1,7 +1,7 @@
-"""Huffman coding: frequent symbols get short codes (Huffman, 1952, "A Method for the Construction of
-Minimum-Redundancy Codes").
+"""Huffman coding: frequent symbols get short codes.
 
-The codes are canonical: their lengths alone define them, so a file stores one byte a symbol instead of a tree.
+Source: Huffman, 1952, "A Method for the Construction of Minimum-Redundancy Codes". The codes are canonical: their
+lengths alone define them, so a file stores one byte a symbol instead of a tree.
 """
 
 import heapq

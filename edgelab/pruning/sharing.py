@@ -9,12 +9,12 @@ from torch.nn.utils import parametrize
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.pruning.criteria import prunable
+from edgelab.pruning.criteria import prunable, steps_of
 from edgelab.pruning.unstructured import remove_masks
 
 
 def kmeans(values: torch.Tensor, count: int, *, steps: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return `(codebook, codes)`: `count` values `(count,)` in ascending order, and which of them each value is next to.
+    """Return `(codebook, codes)`: `count` values `(count,)`, ascending, and which of them each value is next to.
 
     Lloyd's algorithm (1982), from centroids at equal distances between the smallest value and the largest: so started,
     the few large weights keep centroids of their own (Han et al., 2016, section 3.2). On a line a value belongs to the
@@ -78,7 +78,7 @@ def share_weights(model: nn.Module, bits: int) -> nn.Module:
         raise EdgelabError(_("Codes have 1 to 8 bits; %(bits)d cannot be had.") % {"bits": bits})
     remove_masks(model)
     for name, layer in prunable(model).items():
-        if parametrize.is_parametrized(layer, "weight"):
+        if steps_of(layer) is not None:
             raise EdgelabError(
                 _("The weight of layer %(name)s is computed already: nothing can share it.") % {"name": name}
             )
@@ -89,6 +89,6 @@ def share_weights(model: nn.Module, bits: int) -> nn.Module:
 def remove_sharing(model: nn.Module) -> nn.Module:
     """Write the shared values into the weights, in place, and return the model, now an ordinary one."""
     for layer in prunable(model).values():
-        if parametrize.is_parametrized(layer, "weight") and isinstance(layer.parametrizations.weight[0], SharedWeight):
+        if any(isinstance(step, SharedWeight) for step in steps_of(layer) or ()):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return model

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from edgelab.bars import track
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.pruning.criteria import Prunable, Scores, magnitude, prunable, stored_weight
+from edgelab.pruning.criteria import Prunable, Scores, magnitude, prunable, steps_of, stored_weight
 
 Masks = dict[str, torch.Tensor]
 
@@ -140,7 +140,7 @@ def remove_masks(model: nn.Module) -> nn.Module:
             continue
         with torch.no_grad():
             stored_weight(layer).copy_(worn(stored_weight(layer)))
-        steps = layer.parametrizations.weight
+        steps = steps_of(layer)
         if len(steps) == 1:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         else:  # a fake quantizer stays where it is
@@ -149,9 +149,7 @@ def remove_masks(model: nn.Module) -> nn.Module:
 
 
 def _worn(layer: nn.Module) -> Mask | None:
-    if not parametrize.is_parametrized(layer, "weight"):
-        return None
-    return next((step for step in layer.parametrizations.weight if isinstance(step, Mask)), None)
+    return next((step for step in steps_of(layer) or () if isinstance(step, Mask)), None)
 
 
 def prune(

@@ -105,8 +105,10 @@ def global_masks(weights, sparsity):
     every = torch.cat([weight.flatten() for weight in weights.values()])
     sizes = [weight.numel() for weight in weights.values()]
     parts = layer_mask(every, sparsity).split(sizes)
-    pairs = zip(weights.items(), parts)
-    return {name: part.reshape(weight.shape) for (name, weight), part in pairs}
+    return {
+        name: part.reshape(weight.shape)
+        for (name, weight), part in zip(weights.items(), parts, strict=True)
+    }
     # END SOLUTION
 
 

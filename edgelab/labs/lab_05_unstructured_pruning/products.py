@@ -1,7 +1,7 @@
 """Lab 05: a matrix of zeros times a vector, by a kernel that skips them and by one that does not."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,11 +58,10 @@ def race(weight: torch.Tensor) -> Race:
     with torch_threads(1):
         for columns in track(COLUMNS, _("multiplying")):
             x = torch.randn(matrix.shape[1], columns, generator=generator)
-            dense[columns] = _milliseconds(lambda x=x: matrix @ x)
+            dense[columns] = _milliseconds(matrix, x)
             for left in LEFT:
-                csr = as_csr(_keep(matrix, left))
-                sparse[columns, left] = _milliseconds(lambda csr=csr, x=x: csr @ x)
-    return Race(tuple(matrix.shape), dense, sparse)
+                sparse[columns, left] = _milliseconds(as_csr(_keep(matrix, left)), x)
+    return Race((len(matrix), matrix.shape[1]), dense, sparse)
 
 
 def _keep(matrix: torch.Tensor, left: float) -> torch.Tensor:
@@ -79,9 +78,9 @@ def as_csr(matrix: torch.Tensor) -> torch.Tensor:
         return matrix.to_sparse_csr()
 
 
-def _milliseconds(run: Callable[[], object]) -> float:
-    """Return the fastest of some calls in ms: what the product takes when nothing interrupts it."""
-    return min(measure_latency(run, warmup=3, repeats=25, max_seconds=0.4).samples_ms)
+def _milliseconds(matrix: torch.Tensor, x: torch.Tensor) -> float:
+    """Return the fastest of some products in ms: what one takes when nothing interrupts it."""
+    return min(measure_latency(lambda: matrix @ x, warmup=3, repeats=25, max_seconds=0.4).samples_ms)
 
 
 def race_explorer(measured: Race) -> Explorer:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,11 +48,14 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     early with the weights kept so far, except inside `remembering`. A last batch of one image joins the one before it:
     no batch norm can learn of one. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
 
+    It trains where the model is: after `model.cuda()`, on the GPU.
+
     Raise `EdgelabError` for what is no `Split`, for a model without parameters to train, and for one that cannot run on
     the images.
     """
     _must_be_split(train)
     run = _Run(**options)
+    train = train.to(device_of(model))
     memory = _memory.get()
     kept = None if memory is None or val is not None else _kept_at(memory, model, train, run)
     if kept is not None and kept.exists():
@@ -147,7 +151,7 @@ def _kept_at(folder: Path, model: nn.Module, train: Split, run: "_Run") -> Path 
     for name, value in state.items():
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):
-            digest.update(value.detach().contiguous().numpy().tobytes())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return folder / f"trained-{digest.hexdigest()[:16]}.pt"
 
 
@@ -214,7 +218,7 @@ def _one_epoch(
         if run.augment is not None:
             images = run.augment(images)
         images = fast_layout(normalize(images)) if fast else normalize(images)
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda or has_bfloat16()):
             logits = run_on(model, images)
         loss = run.loss_fn(logits.float(), train.labels[batch])
         optimizer.zero_grad()
@@ -254,9 +258,9 @@ def predict(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batc
     _must_be_split(split)
     if isinstance(model, nn.Module):
         model.eval()
-    fast, found = True, []
+    device, fast, found = device_of(model), True, []
     for batch in track(split.images.split(batch_size), _("evaluating")):
-        images = normalize(batch)
+        images = normalize(batch.to(device))
         logits, fast = run_fast(model, images) if fast else (run_on(model, images), False)
         found.append(_as_logits(logits, len(batch)))
     return torch.cat(found)
@@ -266,7 +270,7 @@ def _as_logits(logits: object, images: int) -> torch.Tensor:
     if isinstance(logits, (torch.Tensor, np.ndarray)):
         tensor = torch.as_tensor(logits)
         if tensor.dim() == 2 and len(tensor) == images:
-            return tensor
+            return tensor.cpu()
     found = tuple(logits.shape) if isinstance(logits, (torch.Tensor, np.ndarray)) else type(logits).__name__
     raise EdgelabError(
         _("A model gives logits (N, classes), here (%(images)d, classes), and not %(found)s: return them alone.")
@@ -279,6 +283,12 @@ def accuracy(logits: torch.Tensor, split: Split) -> float:
     return (logits.argmax(1) == split.labels).sum().item() / len(split)
 
 
+def device_of(model: object) -> torch.device:
+    """Return where the weights of `model` are; the CPU for one without weights, and for any other function."""
+    weights = itertools.chain(model.parameters(), model.buffers()) if isinstance(model, nn.Module) else ()
+    return next((weight.device for weight in weights), torch.device("cpu"))
+
+
 def has_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX); emulated, it would be slower."""
     capabilities = torch.cpu.get_capabilities()
@@ -289,12 +299,13 @@ def shift(images: torch.Tensor, pixels: int = 2) -> torch.Tensor:
     """Return a batch `(N, C, H, W)` with every image moved by up to `pixels` in each direction, its edge repeated."""
     n, _channels, height, width = images.shape
     padded = F.pad(images.float(), [pixels] * 4, mode="replicate").to(images.dtype)
-    top, left = torch.randint(0, 2 * pixels + 1, (2, n, 1))
-    rows, columns = torch.arange(height) + top, torch.arange(width) + left
-    every = torch.arange(n)[:, None, None]
+    here = images.device
+    top, left = torch.randint(0, 2 * pixels + 1, (2, n, 1), device=here)
+    rows, columns = torch.arange(height, device=here) + top, torch.arange(width, device=here) + left
+    every = torch.arange(n, device=here)[:, None, None]
     return padded.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def mirror(images: torch.Tensor) -> torch.Tensor:
     """Return a batch `(N, C, H, W)` with half of the images mirrored left to right."""
-    return torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+    return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(3), images)

@@ -26,13 +26,14 @@ from edgelab.errors import EdgelabError
 MAX_SECONDS = 120
 MAX_BYTES = 1_500_000_000
 SAMPLE_SECONDS = 0.05
+SLOWEST = 4
 
 
 @dataclass(frozen=True)
 class Usage:
     """What a lab took from its first cell to its last: wall time in s, peak resident memory in bytes.
 
-    `failure` is the error that stopped it, if one did.
+    `failure` is the error that stopped it, if one did; `slowest` are the cells that took longest, with their seconds.
     """
 
     lab: str
@@ -40,6 +41,7 @@ class Usage:
     seconds: float
     peak_bytes: int
     failure: str = ""
+    slowest: tuple[tuple[str, float], ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -57,16 +59,19 @@ def measure_lab(source: Path, lang: str = "en", *, dataset: str = "") -> Usage:
         nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # the kernel reads its language from it
         client = NotebookClient(notebook, timeout=10 * MAX_SECONDS, resources={"metadata": {"path": folder}})
         environment = {**os.environ, **({"EDGELAB_DATASET": dataset} if dataset else {})}
-        failure = ""
+        failure, took = "", dict[str, float]()
         with client.setup_kernel(env=environment), _PeakMemory(_pid(client)) as memory:
             start = time.perf_counter()
             try:
                 for number, cell in enumerate(notebook.cells):
+                    begun = time.perf_counter()
                     client.execute_cell(cell, number)
+                    took[cell.id] = time.perf_counter() - begun
             except CellExecutionError as error:
                 failure = f"{cell.id}: {error.ename}: {error.evalue}"
             seconds = time.perf_counter() - start
-    return Usage(source.stem, lang, seconds, memory.peak, failure)
+    slowest = sorted(took.items(), key=lambda item: -item[1])[:SLOWEST]
+    return Usage(source.stem, lang, seconds, memory.peak, failure, tuple(slowest))
 
 
 def _pid(client: NotebookClient) -> int:
@@ -114,10 +119,12 @@ def _high_water_mark(pid: int) -> int:
 
 def table(usages: list[Usage]) -> Table:
     """Return the usages as a table against the limits."""
-    rows = Table("lab", "lang", "s", "peak MB", "", title=f"limits: {MAX_SECONDS} s, {MAX_BYTES / 1e6:,.0f} MB")
+    limits = f"limits: {MAX_SECONDS} s, {MAX_BYTES / 1e6:,.0f} MB"
+    rows = Table("lab", "lang", "s", "peak MB", "", "slowest cells (s)", title=limits)
     for usage in usages:
         verdict = usage.failure or ("within" if usage.fits else "OVER")
-        rows.add_row(usage.lab, usage.lang, f"{usage.seconds:.1f}", f"{usage.peak_bytes / 1e6:,.0f}", verdict)
+        slowest = ", ".join(f"{cell} {seconds:.0f}" for cell, seconds in usage.slowest)
+        rows.add_row(usage.lab, usage.lang, f"{usage.seconds:.1f}", f"{usage.peak_bytes / 1e6:,.0f}", verdict, slowest)
     return rows
 
 

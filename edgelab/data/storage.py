@@ -40,6 +40,11 @@ class Split:
         conditions = None if self.conditions is None else self.conditions[images]
         return Split(self.images[images], self.labels[images], conditions)
 
+    def to(self, device: torch.device | str) -> Split:
+        """Return the split with its tensors on `device`, as `Tensor.to` does: itself where they are there already."""
+        conditions = None if self.conditions is None else self.conditions.to(device)
+        return Split(self.images.to(device), self.labels.to(device), conditions)
+
 
 @dataclass(frozen=True)
 class Dataset:

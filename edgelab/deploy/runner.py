@@ -40,11 +40,18 @@ class Runner:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, threads: int = 1, level: str = "all", save_as: str | Path | None = None
+        cls,
+        path: str | Path,
+        *,
+        threads: int = 1,
+        level: str = "all",
+        exact: bool = True,
+        save_as: str | Path | None = None,
     ) -> Runner:
         """Return the runner of an `.onnx` file, with so many threads and that `level` of graph optimisation.
 
-        `save_as` is where to write the graph that the runtime made of it.
+        `exact=False` takes ONNX Runtime's own choice of integer kernels, see `exact_options`. `save_as` is where to
+        write the graph that the runtime made of it.
 
         Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
         load, and for an unknown level.
@@ -59,7 +66,8 @@ class Runner:
             raise EdgelabError(
                 _("There is no level %(level)r. There are: %(known)s.") % {"level": level, "known": known}
             )
-        return OnnxRunner(path, threads=threads, level=level, save_as=save_as)
+        options = exact_options() if exact else onnxruntime.SessionOptions()
+        return OnnxRunner(path, options, threads=threads, level=level, save_as=save_as)
 
     def once(self, image: torch.Tensor) -> Callable[[], object]:
         """Return a function without arguments that runs the model on `image` once: for `measure_latency`."""
@@ -155,8 +163,15 @@ def _open(model: Path | bytes, options: onnxruntime.SessionOptions) -> onnxrunti
 class OnnxRunner(Runner):
     """A model file in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path: Path, *, threads: int, level: str, save_as: str | Path | None):
-        options = exact_options()
+    def __init__(
+        self,
+        path: Path,
+        options: onnxruntime.SessionOptions,
+        *,
+        threads: int,
+        level: str,
+        save_as: str | Path | None,
+    ):
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = LEVELS[level]
         if save_as is not None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from edgelab import data, models, train
-from edgelab.deploy import to_onnx
+from edgelab.deploy import Runner, to_onnx
+from edgelab.doctor import machine
 from edgelab.labs.lab_03_ptq import calibration, channels, preparing
 from edgelab.labs.lab_03_ptq import files as made
 from edgelab.quantization import OBSERVERS, calibrate, fold_batchnorm, prepare, sqnr
@@ -89,6 +90,28 @@ def test_ranges_are_drawn_with_what_they_cost(model, pictures):
     words = preparing.range_plot(batches, percentile_range(batches, 100), percentile_range(batches, 90)).description
     assert "min-max: 0.00 to" in words
     assert words.count("dB at 8 bits") == 2
+
+
+def test_kernels_are_compared_by_their_logits(files, toy):
+    found = made.kernels(files[1], toy)
+    assert 0 <= found.same <= 1
+    assert found.exact == train.evaluate(Runner.open(files[1]), toy.test)
+    row = f"<td>{100 * found.same:.1f}</td><td>{100 * found.fast:.1f}</td>"
+    assert row in found._repr_html_()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "on_record"), [("signs", made.WITHOUT_VNNI), ("fashion-mnist", (99.9, 94.8))])
+def test_without_vnni_the_fast_kernels_saturate_on_signs_and_hardly_on_clothes(name, on_record, tmp_path):
+    dataset = data.load(name)
+    images = data.normalize(dataset.train.images[:128])
+    path = made.write_int8(models.load_pretrained("resnet", name), images, tmp_path / "int8.onnx")
+    found = made.kernels(path, dataset)
+    if machine.INT8.isdisjoint(machine.processor().instructions or ()):
+        assert (100 * found.same, 100 * found.fast) == pytest.approx(on_record, abs=0.5)
+    else:
+        assert found.same == 1
+    assert found.exact > on_record[1] / 100 - 0.005
 
 
 def test_the_contest_has_a_row_for_every_quantizer(files, pictures, toy):

@@ -222,6 +222,17 @@ def test_without_masks_the_model_is_ordinary_and_computes_the_same(model):
     assert not signs.signbit().any(), "no -0.0"
 
 
+def test_taking_masks_or_sharing_off_a_copy_leaves_the_original_as_it_was(model):
+    pruning.prune(model, 0.6)
+    pruning.remove_masks(copy.deepcopy(model))
+    assert pruning.sparsity_of(model) == pytest.approx(0.6, abs=1e-3)
+    pruning.share_weights(model, 3)
+    pruning.remove_sharing(copy.deepcopy(model))
+    assert len(model.classifier.weight.unique()) <= 8
+    pruning.remove_sharing(model)
+    assert len(model.classifier.weight.unique()) <= 8
+
+
 def test_a_weight_that_is_computed_from_several_parameters_is_refused_by_name(model):
     weight_norm(model.stem[0])
     with pytest.raises(EdgelabError, match=r"stem\.0 is computed from several"):

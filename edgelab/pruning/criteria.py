@@ -37,7 +37,7 @@ def prunable(model: nn.Module) -> dict[str, Prunable]:
     for name, layer in layers.items():
         if (steps := steps_of(layer)) is not None and not hasattr(steps, "original"):
             message = _(
-                "The weight of layer %(name)s is computed from several parameters: make it one of its own first."
+                "The weight of layer %(name)s is computed from several parameters: make it one parameter first."
             )
             raise EdgelabError(message % {"name": name})
         first = owners.setdefault(id(stored_weight(layer)), name)
@@ -55,7 +55,19 @@ def steps_of(layer: nn.Module) -> Any:
 def stored_weight(layer: Prunable) -> nn.Parameter:
     """Return the parameter that training changes: the weight itself, or what it is computed from."""
     steps = steps_of(layer)
-    return layer.weight if steps is None else steps.original
+    return cast(nn.Parameter, layer.weight) if steps is None else steps.original
+
+
+def make_plain(layer: Prunable, *, leave_parametrized: bool) -> None:
+    """Make the weight of `layer` a parameter again: what it is computed as, or else what it was computed from.
+
+    `remove_parametrizations` changes the layer's class, which it shares with every copy of the layer, and they would be
+    without a weight: so the layer gets a class of its own first.
+    """
+    shared = type(layer)
+    members = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    layer.__class__ = type(shared.__name__, shared.__bases__, members)
+    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=leave_parametrized)
 
 
 def magnitude(model: nn.Module) -> Scores:

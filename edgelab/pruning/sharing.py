@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.pruning.criteria import prunable, steps_of
+from edgelab.pruning.criteria import make_plain, prunable, steps_of
 from edgelab.pruning.unstructured import remove_masks
 
 
@@ -90,5 +90,5 @@ def remove_sharing(model: nn.Module) -> nn.Module:
     """Write the shared values into the weights, in place, and return the model, now an ordinary one."""
     for layer in prunable(model).values():
         if any(isinstance(step, SharedWeight) for step in steps_of(layer) or ()):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            make_plain(layer, leave_parametrized=True)
     return model

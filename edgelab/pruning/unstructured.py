@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from edgelab.bars import track
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.pruning.criteria import Prunable, Scores, magnitude, prunable, steps_of, stored_weight
+from edgelab.pruning.criteria import Prunable, Scores, magnitude, make_plain, prunable, steps_of, stored_weight
 
 Masks = dict[str, torch.Tensor]
 
@@ -142,7 +142,7 @@ def remove_masks(model: nn.Module) -> nn.Module:
             stored_weight(layer).copy_(worn(stored_weight(layer)))
         steps = steps_of(layer)
         if len(steps) == 1:
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+            make_plain(layer, leave_parametrized=False)
         else:  # a fake quantizer stays where it is
             del steps[list(steps).index(worn)]
     return model

@@ -94,9 +94,7 @@ def global_masks(answer: Callable) -> None:
         mistakes = [
             Mistake(
                 layer_wise,
-                _(
-                    "That takes the same share from every layer. Let all weights compete: put them into one tensor first."
-                ),
+                _("That takes the same share from every layer. Let all weights compete: join them first."),
             ),
             Mistake(
                 lambda weights, sparsity: {

@@ -18,7 +18,7 @@ from edgelab.train import evaluate, fit, remembering
 
 LAB = "05_unstructured_pruning"
 MODELS = "models"  # in the learner's folder: what was trained lies there, and need not be trained again
-IMAGES = 1280  # for each step
+IMAGES = 640  # for each step
 
 Choose = Callable[[Mapping[str, torch.Tensor], float], Mapping[str, torch.Tensor]]
 
@@ -29,7 +29,7 @@ def predict_speed() -> Prediction:
 
 
 def prune_and_train(model: nn.Module, lessons: data.Split, sparsities: Sequence[float], choose: Choose) -> nn.Module:
-    """Return a copy of `model` pruned to each of `sparsities` in turn by the masks that `choose(weights, sparsity)` gives.
+    """Return a copy of `model`, pruned to each of `sparsities` in turn by the masks `choose(weights, sparsity)`.
 
     After each step it trains on the next `IMAGES` of `lessons`, with the masks on. Trainings are kept on disk; one that
     is interrupted counts for nothing.
@@ -38,7 +38,7 @@ def prune_and_train(model: nn.Module, lessons: data.Split, sparsities: Sequence[
     with remembering(MODELS):
         for step, sparsity in enumerate(track(sparsities, _("pruning and training"))):
             apply_masks(pruned, choose(weights_of(pruned), sparsity))
-            fit(pruned, lessons[step * IMAGES : (step + 1) * IMAGES], epochs=1, lr=0.02, batch_size=64, progress=False)
+            fit(pruned, lessons[step * IMAGES : (step + 1) * IMAGES], epochs=1, lr=0.05, batch_size=64, progress=False)
     return remove_masks(pruned)
 
 

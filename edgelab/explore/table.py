@@ -81,6 +81,7 @@ def shown_row(name: str) -> str:
         "MobileNet int8": _("MobileNet int8"),
         "ResNet tiny": _("ResNet tiny"),
         "4-bit QAT": _("4-bit QAT"),
+        "90 % zeros": _("90 % zeros"),
     }
     return names.get(name, name)
 

@@ -485,7 +485,7 @@ progress_board()
 # trained as well, by a gradient of their own (LSQ; Esser et al., 2020): put `learn_steps(prepared)` of `edgelab.quantization`
 # before `train.fit`. Which of the two wins more? Last, write the gradient of the step by hand.
 #
-# **Next:** lab 05 takes weights away altogether.
+# **Next:** [lab 05](05_unstructured_pruning.ipynb) takes weights away altogether.
 #
 # ### Further reading
 #

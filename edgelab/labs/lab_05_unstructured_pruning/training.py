@@ -13,7 +13,7 @@ from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.labs.lab_05_unstructured_pruning.explorers import weights_of
-from edgelab.pruning import apply_masks, remove_masks, sparsity_of
+from edgelab.pruning import apply_masks, choose_masks, magnitude, n_m_masks, prunable, remove_masks, sparsity_of
 from edgelab.train import evaluate, fit, remembering
 
 LAB = "05_unstructured_pruning"
@@ -38,7 +38,7 @@ def prune_and_train(model: nn.Module, lessons: data.Split, sparsities: Sequence[
     with remembering(MODELS):
         for step, sparsity in enumerate(track(sparsities, _("pruning and training"))):
             apply_masks(pruned, choose(weights_of(pruned), sparsity))
-            fit(pruned, lessons[step * IMAGES : (step + 1) * IMAGES], epochs=1, lr=0.05, batch_size=64, progress=False)
+            fit(pruned, lessons[step * IMAGES : (step + 1) * IMAGES], epochs=1, lr=0.02, batch_size=32, progress=False)
     return remove_masks(pruned)
 
 
@@ -53,3 +53,18 @@ def accuracy_table(dense: nn.Module, trained: nn.Module, exam: data.Split, choos
     }
     rows = [[escape(name), f"{100 * evaluate(model, exam):.1f}"] for name, model in models.items()]
     return HtmlTable([_("baseline"), _("accuracy (%)")], rows)
+
+
+def pattern_table(dense: nn.Module, exam: data.Split) -> HtmlTable:
+    """Return the accuracy of half the weights chosen freely and of the 2:4 pattern, in the same layers, untrained."""
+    grouped = [name for name, layer in prunable(dense).items() if layer.weight.shape[1] % 4 == 0]
+    scores = {name: score for name, score in magnitude(dense).items() if name in grouped}
+    masks = {
+        _("half of each layer, the smallest"): choose_masks(scores, 0.5, scope="layer"),
+        _("2 of every 4 neighbours"): n_m_masks(scores, 2, 4),
+    }
+    rows = [[_("none"), "0", f"{100 * evaluate(dense, exam):.1f}"]]
+    for name, chosen in masks.items():
+        pruned = remove_masks(apply_masks(copy.deepcopy(dense), chosen))
+        rows.append([escape(name), f"{100 * sparsity_of(pruned):.1f}", f"{100 * evaluate(pruned, exam):.1f}"])
+    return HtmlTable([_("which weights go"), _("zeros (%)"), _("accuracy (%)")], rows)

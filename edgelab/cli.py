@@ -86,32 +86,36 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def measure(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models of the zoo, such as resnet.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Files (.onnx, .tflite), models of the zoo.")],
     dataset: Annotated[str, typer.Option(help="What they were trained on; what the labs use by default.")] = "",
+    device: Annotated[str, typer.Option(metavar="CARD", help="Say whether they fit: such as L4R5.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads to measure the latency with.")] = 1,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw accuracy over latency there.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy."""
+    """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy, energy.
+
+    Files of others are welcome: they are opened in a process of its own. All are compared to the first model.
+    """
     import json
 
     from rich.console import Console
 
-    from edgelab import data
-    from edgelab.measure import measure_model, rich_table
-    from edgelab.models import load_pretrained
-    from edgelab.train import evaluate
+    from edgelab.deploy.isolated import isolated
+    from edgelab.deploy.measured import measure_models
+    from edgelab.deploy.measured_text import describe, draw
+    from edgelab.measure.report import rich_table
 
-    loaded = data.load(dataset or None)
-    networks = {name: load_pretrained(name, loaded.name) for name in models}
-    image = data.normalize(loaded.test.images[:1])
-    rows = {
-        name: measure_model(network, image, threads=threads, accuracy=evaluate(network, loaded.test))
-        for name, network in networks.items()
-    }
+    name, found = isolated(measure_models, models, dataset, threads, device)
+    if plot is not None:
+        draw(found, plot)
     if as_json:
-        print(json.dumps({"dataset": loaded.name, "models": {name: row.as_dict() for name, row in rows.items()}}))
-    else:
-        Console().print(rich_table(rows))
+        print(json.dumps({"dataset": name, "models": {key: model.as_dict() for key, model in found.items()}}))
+        return
+    console = Console()
+    console.print(rich_table({key: model.row for key, model in found.items()}))
+    for line in describe(found, device):
+        console.print(line, markup=False, highlight=False)
 
 
 @app.command()

@@ -290,7 +290,7 @@ def test_a_runner_has_the_threads_it_was_given_and_counts_accuracy(tmp_path):
     ("name", "content", "words"),
     [
         ("gone.onnx", None, "There is no model file .*gone.onnx"),
-        ("model.tflite", b"", "no .onnx file"),
+        ("model.bin", b"", r"neither an \.onnx nor a \.tflite file"),
         ("corrupt.onnx", b"not a model at all", "cannot load .*corrupt.onnx: "),
         ("empty.onnx", b"", "cannot load .*empty.onnx: "),
     ],

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "explore": FOUNDATION | {"course", "deploy"},
     "labs": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "explore"},
     "grading": {"course"},
-    "cli": FOUNDATION | {"course", "grading", "doctor"},
+    "cli": FOUNDATION | {"course", "deploy", "grading", "doctor"},
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
 }

@@ -1,7 +1,30 @@
 """From a trained model to the file that another runtime runs, and the proof that it is the same model."""
 
+from edgelab.deploy.compare import Agreement, LayerDifference, compare
 from edgelab.deploy.kernels import as_kernels
+from edgelab.deploy.litert import to_litert
+from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
+from edgelab.deploy.npu import NpuEstimate, npu_estimate
 from edgelab.deploy.onnx import operators, to_onnx
-from edgelab.deploy.runner import LEVELS, Parity, Runner, check_parity
+from edgelab.deploy.runner import LEVELS, RUNTIMES, Parity, Runner, check_parity
 
-__all__ = ["LEVELS", "Parity", "Runner", "as_kernels", "check_parity", "operators", "to_onnx"]
+__all__ = [
+    "LEVELS",
+    "RUNTIMES",
+    "Agreement",
+    "Arena",
+    "LayerDifference",
+    "NpuEstimate",
+    "Parity",
+    "Runner",
+    "arena",
+    "arena_bytes",
+    "as_kernels",
+    "c_array",
+    "check_parity",
+    "compare",
+    "npu_estimate",
+    "operators",
+    "to_litert",
+    "to_onnx",
+]

@@ -1,11 +1,12 @@
-"""Before a file takes its name, it is asked whether ONNX Runtime computes from it what the model computes.
+"""Before a file takes its name, it is asked whether its runtime computes from it what the model computes.
 
 A network without margins, as an untrained one, makes much of one code that rounds to the other neighbour; so outputs
-alone tell little. Each operation is judged by itself: from the codes that ONNX Runtime itself has reached, the
-reference must come to the next ones, to a step.
+alone tell little. Each operation is judged by itself: from the codes that the runtime itself has reached, the reference
+must come to the next ones, to a step.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import onnx
 import torch
@@ -20,7 +21,7 @@ from edgelab.quantization.conversion import activation_grids
 from edgelab.quantization.quantizer import FakeQuantize
 
 _FLOAT_TOLERANCE = 1e-3  # of the largest value; another order of additions makes about 1e-5
-_STEPS = 1.01  # one code and the rounding of its real number
+STEPS = 1.01  # one code and the rounding of its real number
 
 
 @torch.inference_mode()
@@ -30,9 +31,7 @@ def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) 
     It is asked on `example` and on noise as strong, twice. Codes may differ by one, floats by a thousandth of the
     largest. Also raise for outputs that are not finite.
     """
-    generator = torch.Generator().manual_seed(0)
-    strength, middle = example.std(correction=0), example.mean()
-    trials = [example, *(middle + strength * torch.randn(example.shape, generator=generator) for _trial in range(2))]
+    trials = trials_like(example)
     grids = activation_grids(model) if isinstance(model, fx.GraphModule) else {}
     reference = as_kernels(model) if isinstance(model, fx.GraphModule) else model
     roundings = [node for node in proto.graph.node if node.op_type == "QuantizeLinear"] if grids else []
@@ -44,17 +43,68 @@ def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) 
             by_scale: dict[str, list[torch.Tensor]] = {}
             for node, reached in zip(roundings, codes, strict=True):
                 by_scale.setdefault(node.input[1], []).append(reached)
-            step_by_step = _StepByStep(reference, grids, by_scale)
-            expected = run_on(step_by_step.run, images.clone())
-            for name, apart in step_by_step.apart.items():
-                _refuse(apart, name)
+            expected = by_steps(reference, images, _by_node(reference, grids, by_scale), "ONNX Runtime")
         else:
             expected = run_on(reference, images.clone())
-        if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
-            raise EdgelabError(_("The model gives infinities or NaN for this example: look for where they come from."))
-        apart = _largest(expected, got)
-        if not apart <= _FLOAT_TOLERANCE * float(expected.abs().max()) + 1e-6:
-            _refuse(apart, "output")
+        must_be_close(expected, got, "ONNX Runtime")
+
+
+def trials_like(example: torch.Tensor) -> list[torch.Tensor]:
+    """Return the example, and two of noise as strong."""
+    generator = torch.Generator().manual_seed(0)
+    strength, middle = example.std(correction=0), example.mean()
+    return [example, *(middle + strength * torch.randn(example.shape, generator=generator) for _trial in range(2))]
+
+
+def must_be_close(expected: torch.Tensor, got: torch.Tensor, runtime: str) -> None:
+    """Raise `EdgelabError` for outputs that are not finite, or further apart than another order of additions makes."""
+    if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
+        raise EdgelabError(_("The model gives infinities or NaN for this example: look for where they come from."))
+    apart = _largest(expected, got)
+    if not apart <= _FLOAT_TOLERANCE * float(expected.abs().max()) + 1e-6:
+        _refuse(apart, "output", runtime)
+
+
+class Reached(NamedTuple):
+    """What a runtime has come to where the model rounds, in real numbers, and how far from it the model may be."""
+
+    numbers: torch.Tensor
+    tolerance: float
+
+
+def by_steps(
+    reference: fx.GraphModule, images: torch.Tensor, reached: Mapping[str, Reached], runtime: str
+) -> torch.Tensor:
+    """Return what `reference` gives for `images`, going on after each rounding from what the runtime has there.
+
+    `reached` is known by the names of the nodes that round. Raise `EdgelabError` where an operation comes to something
+    else than the runtime.
+    """
+    run = _StepByStep(reference, reached)
+    expected = run_on(run.run, images.clone())
+    for name, apart in run.apart.items():
+        _refuse(apart, name, runtime)
+    return expected
+
+
+def _by_node(
+    reference: fx.GraphModule, grids: dict[str, FakeQuantize], by_scale: dict[str, list[torch.Tensor]]
+) -> dict[str, Reached]:
+    """Return what ONNX Runtime has reached, by the nodes that round.
+
+    Codes are known by the scale that their QuantizeLinear reads: several nodes may round to one grid.
+    """
+    reached: dict[str, Reached] = {}
+    for grid in set(grids.values()):
+        names = [name for name, own in grids.items() if own is grid]
+        nodes = [node for node in reference.graph.nodes if node.op == "call_module" and node.target in names]
+        codes = next((found for name in names if (found := by_scale.get(f"{name}.scale"))), [])
+        if len(nodes) == len(codes):  # the exporter may have made one of two that are the same
+            qparams = grid.qparams
+            for node, own in zip(nodes, codes, strict=True):
+                numbers = (own.to(torch.int32) - qparams.zero_point).float() * qparams.scale
+                reached[node.name] = Reached(numbers, STEPS * float(qparams.scale))
+    return reached
 
 
 def _largest(expected: torch.Tensor, got: torch.Tensor) -> float:
@@ -62,44 +112,33 @@ def _largest(expected: torch.Tensor, got: torch.Tensor) -> float:
     return float((got - expected).abs().max()) if got.shape == expected.shape else torch.inf
 
 
-def _refuse(apart: float, place: str) -> None:
+def _refuse(apart: float, place: str, runtime: str) -> None:
     raise EdgelabError(
-        _("ONNX Runtime does not compute from the file what the model does: %(most).3g apart at %(place)s.")
-        % {"most": apart, "place": place}
+        _("%(runtime)s does not compute from the file what the model does: %(most).3g apart at %(place)s.")
+        % {"runtime": runtime, "most": apart, "place": place}
     )
 
 
 class _StepByStep(fx.Interpreter):
-    """Runs the reference, and after each rounding goes on from the codes that ONNX Runtime has there.
+    """Runs the reference, and after each rounding goes on from the numbers that the runtime has there.
 
-    `apart` has the differences of more than a step, by the name of what was rounded.
+    `apart` has the differences beyond the tolerance, by the name of what was rounded.
     """
 
-    def __init__(
-        self, reference: fx.GraphModule, grids: dict[str, FakeQuantize], by_scale: dict[str, list[torch.Tensor]]
-    ):
+    def __init__(self, reference: fx.GraphModule, reached: Mapping[str, Reached]):
         super().__init__(reference)
-        self.grids, self.apart = grids, dict[str, float]()
-        self.reached: dict[fx.Node, torch.Tensor] = {}
-        for grid in set(grids.values()):
-            names = [name for name, own in grids.items() if own is grid]
-            nodes = [node for node in reference.graph.nodes if node.op == "call_module" and node.target in names]
-            codes = next((found for name in names if (found := by_scale.get(f"{name}.scale"))), [])
-            if len(nodes) == len(codes):  # the exporter may have made one of two that are the same
-                self.reached |= dict(zip(nodes, codes, strict=True))
+        self.reached, self.apart = reached, dict[str, float]()
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n not in self.reached:
+        if n.name not in self.reached:
             return value
-        qparams = self.grids[str(n.target)].qparams
-        codes = self.reached[n]
-        if codes.dim() == 4 and codes.shape[1] > value.shape[1]:
-            codes = codes[:, : value.shape[1]]  # the picture, with channels of zeros beside its own
-        if codes.numel() == value.numel():
-            codes = codes.reshape(value.shape)  # flattened tokens
-        reached = (codes.to(torch.int32) - qparams.zero_point).float() * qparams.scale
-        largest = _largest(value, reached)
-        if not largest <= _STEPS * float(qparams.scale):
+        numbers, tolerance = self.reached[n.name]
+        if numbers.dim() == 4 and numbers.shape[1] > value.shape[1]:
+            numbers = numbers[:, : value.shape[1]]  # the picture, with channels of zeros beside its own
+        if numbers.numel() == value.numel():
+            numbers = numbers.reshape(value.shape)  # flattened tokens
+        largest = _largest(value, numbers)
+        if not largest <= tolerance:
             self.apart[n.name.removeprefix("quantize_")] = largest
-        return reached
+        return numbers

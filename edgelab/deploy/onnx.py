@@ -18,22 +18,19 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import fx, nn
-from torch.nn.utils import parametrize
 
-from edgelab.data.inputs import as_input, run_on
-from edgelab.data.storage import atomic_write
+from edgelab.data.inputs import as_input
+from edgelab.deploy.deployable import deployable, write
 from edgelab.deploy.guard import must_agree
 from edgelab.deploy.pooling import pool_globally
 from edgelab.deploy.runner import Runner
 from edgelab.deploy.shaping import fill_lanes, flatten_tokens
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization import QParams, fake_quantize, quantize
+from edgelab.quantization import QParams, quantize
 from edgelab.quantization.conversion import activation_grids, codes_of
 from edgelab.quantization.graph import Weighted
-from edgelab.quantization.quantizer import quantizer_of
 from edgelab.quantization.report import layer_report
-from edgelab.quantization.tracing import own_copy
 
 OPSET = 21
 _INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul")
@@ -70,21 +67,8 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     no integer kernel takes; and for a place that cannot be written.
     """
     example = as_input(example)
-    if any(parametrize.is_parametrized(module) and quantizer_of(module) is not None for module in model.modules()):
-        raise EdgelabError(_("This model is not converted yet: export what `convert` returns."))
-    if activation_grids(model) and isinstance(model, fx.GraphModule):
-        _must_hold_codes(model)
-        model = copy.deepcopy(model).eval()
-    else:
-        model = own_copy(model)
+    model = deployable(model, example)
     original = copy.deepcopy(model)
-    with torch.no_grad():
-        expected = run_on(original, example.clone())
-    if not isinstance(expected, torch.Tensor):
-        raise EdgelabError(
-            _("A model to deploy gives one tensor, and this one gives %(kind)s: return the logits alone.")
-            % {"kind": type(expected).__name__}
-        )
     if activation_grids(model) and isinstance(model, fx.GraphModule):
         flatten_tokens(model, example)
         fill_lanes(model)
@@ -101,15 +85,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     _strip(proto.graph)
     onnx.checker.check_model(proto)
     must_agree(original, proto, example)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as out:
-            out.write(proto.SerializeToString())
-    except OSError as error:
-        raise EdgelabError(
-            _("%(path)s cannot be written: %(reason)s.") % {"path": path, "reason": error.strerror or error}
-        ) from None
+    path = write(proto.SerializeToString(), path)
     if isinstance(original, fx.GraphModule):
         _say_what_runs_in_float(original, path)
     return path
@@ -127,21 +103,6 @@ def _say_what_runs_in_float(model: fx.GraphModule, path: Path) -> None:
             _("ONNX Runtime computes %(n)d of the %(all)d integer layers of %(path)s in float.")
             % {"n": missing, "all": promised, "path": path}
         )
-
-
-def _must_hold_codes(model: fx.GraphModule) -> None:
-    """Raise `EdgelabError` where weights or biases are no longer the numbers that their codes stand for."""
-    for name, layer in model.named_modules():
-        if not isinstance(layer, Weighted) or (codes := codes_of(layer)) is None:
-            continue
-        same = torch.equal(fake_quantize(layer.weight, codes.weight_qparams), layer.weight)
-        if layer.bias is not None and codes.bias_codes is not None and codes.bias_scale is not None:
-            same = same and torch.equal((codes.bias_codes.double() * codes.bias_scale).float(), layer.bias)
-        if not same:
-            raise EdgelabError(
-                _("The weights of %(layer)s have changed since the model was converted: convert it again.")
-                % {"layer": name}
-            )
 
 
 def operators(path: str | Path, *, level: str = "all") -> Counter[str]:

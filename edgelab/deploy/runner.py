@@ -27,6 +27,9 @@ LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
+# The runtimes by the names that `Runner.open` takes, and the files that they run.
+RUNTIMES = {"onnxruntime": ".onnx", "litert": ".tflite", "litert-reference": ".tflite", "tflm": ".tflite"}
+
 
 class Runner:
     """A model in its runtime: call it with float32 images `(N, C, H, W)` and get logits `(N, classes)`, a tensor.
@@ -36,31 +39,49 @@ class Runner:
     """
 
     def __init__(self, model: nn.Module):
-        self.name, self._model = "torch", model.eval()
+        self.name, self.model, self.batch = "torch", model.eval(), 1
 
     @classmethod
     def open(
         cls,
         path: str | Path,
         *,
+        runtime: str = "",
         threads: int = 1,
         level: str = "all",
         exact: bool = True,
         save_as: str | Path | None = None,
     ) -> Runner:
-        """Return the runner of an `.onnx` file, with so many threads and that `level` of graph optimisation.
+        """Return the runner of an `.onnx` or `.tflite` file, with so many threads.
 
-        `exact=False` takes ONNX Runtime's own choice of integer kernels, see `exact_options`. `save_as` is where to
-        write the graph that the runtime made of it.
+        `runtime` is one of `RUNTIMES` that takes such files, by default the first: for `.tflite` LiteRT with XNNPACK's
+        kernels, with its reference kernels, or TensorFlow Lite Micro (one thread). For `.onnx`, `level` is how far
+        graph optimisation goes, `exact=False` takes ONNX Runtime's own choice of integer kernels, see `exact_options`,
+        and `save_as` is where to write the graph that it made.
 
         Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
-        load, and for an unknown level.
+        load, and for an unknown level or runtime.
         """
         path = Path(path)
-        if not path.exists():
+        if not path.is_file():
             raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
-        if path.suffix != ".onnx":
-            raise EdgelabError(_("%(path)s is no .onnx file: no runtime for it is installed.") % {"path": path})
+        fitting = [name for name, suffix in RUNTIMES.items() if suffix == path.suffix]
+        if not fitting:
+            raise EdgelabError(_("%(path)s is neither an .onnx nor a .tflite file.") % {"path": path})
+        runtime = runtime or fitting[0]
+        if runtime not in fitting:
+            raise EdgelabError(
+                _("%(runtime)s does not run %(path)s. There are: %(known)s.")
+                % {"runtime": runtime, "path": path, "known": ", ".join(fitting)}
+            )
+        if runtime == "tflm":
+            from edgelab.deploy.microcontroller import open_tflm
+
+            return open_tflm(path)
+        if runtime != "onnxruntime":
+            from edgelab.deploy.litert_runner import LiteRTRunner
+
+            return LiteRTRunner(path, threads=threads, reference=runtime == "litert-reference")
         if level not in LEVELS:
             known = ", ".join(LEVELS)
             raise EdgelabError(
@@ -75,13 +96,13 @@ class Runner:
 
         def run() -> object:
             with torch.inference_mode():
-                return self._model(image)
+                return self.model(image)
 
         return run
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self._model(images)
+        return self.model(images)
 
 
 def exact_options() -> onnxruntime.SessionOptions:
@@ -113,7 +134,7 @@ def every_value(
         path = Path(folder) / "trial.onnx"
         onnx.save(opened, path)
         try:
-            session = _session(path, options)
+            session = open_session(path, options)
             feeds = ({session.get_inputs()[0].name: batch.contiguous().numpy()} for batch in batches)
             return [tuple(map(torch.from_numpy, session.run(names, feed))) for feed in feeds]
         except Exception as error:  # the runtime's own classes
@@ -121,7 +142,7 @@ def every_value(
             raise EdgelabError(_("ONNX Runtime cannot run this model: %(reason)s") % {"reason": reason}) from None
 
 
-def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def open_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """Return a session of the file; where two layers share their codes, of a copy in memory in which each has its own.
 
     ONNX Runtime 1.32 rewrites int8 weights for its exact kernels, and stops where it meets the same ones again.
@@ -178,13 +199,13 @@ class OnnxRunner(Runner):
             options.optimized_model_filepath = str(save_as)
         options.log_severity_level = 3  # errors only: a learner can do nothing about its warnings
         try:
-            self._session = _session(path, options)
+            self._session = open_session(path, options)
         except Exception as error:  # the runtime raises a class of its own for every kind of trouble
             reason = str(error).partition("\n")[0]
             raise EdgelabError(
                 _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
             ) from None
-        self.name, self.threads = "onnxruntime", threads
+        self.name, self.threads, self.file = "onnxruntime", threads, path
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) < 2:
             raise EdgelabError(
@@ -203,6 +224,7 @@ class OnnxRunner(Runner):
                 )
         self._input, self._shape = inputs[0].name, inputs[0].shape
         self._batch = self._shape[0] if isinstance(self._shape[0], int) else None
+        self.batch = self._batch or 1
 
     def once(self, image: torch.Tensor) -> Callable[[], np.ndarray]:
         array = np.ascontiguousarray(as_input(image).numpy())
@@ -251,7 +273,11 @@ def check_parity(
 ) -> Parity:
     """Return the `Parity` of `runner` with `model`, two functions of images `(N, C, H, W)`."""
     with torch.inference_mode():
-        expected, got = model(images), runner(images)
+        return parity_of(model(images), runner(images))
+
+
+def parity_of(expected: torch.Tensor, got: torch.Tensor) -> Parity:
+    """Return the `Parity` of two runs' logits, `(N, classes)`."""
     difference = (got - expected).abs()
     return Parity(
         largest=float(difference.max()),

@@ -134,7 +134,7 @@ def _text(name: str | bytes) -> str:
 
 def _bitmask(weight: np.ndarray, _axis: int) -> Encoded:
     """Return one bit for each code that is not zero, and those codes."""
-    return np.packbits(weight != 0).tobytes(), _header(_PRUNED) + weight[weight != 0].tobytes()
+    return np.packbits(weight != 0).tobytes(), _header(_PRUNED, bytes([1])) + weight[weight != 0].tobytes()
 
 
 def _look_up_table(weight: np.ndarray, axis: int) -> Encoded | None:

@@ -104,6 +104,9 @@ def _decoding(model: Any, graph: Any, consumer: Any, encoded: Encoded) -> Any:
     original = graph.tensors[consumer.inputs[1]]
     decoded = copy.copy(original)
     decoded.buffer, decoded.name = 0, f"{_text(original.name)}/decoded"
+    if decoded.quantization is not None and len(decoded.quantization.scale) == 1:
+        decoded.quantization = copy.copy(decoded.quantization)
+        decoded.quantization.quantizedDimension = 0  # it says nothing where there is one scale, and the decoder asks
     inputs = []
     for part, content in zip(("encoded", "header"), encoded, strict=True):
         model.buffers.append(schema.BufferT(data=np.frombuffer(content, np.uint8)))

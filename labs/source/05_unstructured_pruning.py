@@ -211,7 +211,7 @@ pruned = training.prune_and_train(baseline, lessons, steps, global_masks)
 training.accuracy_table(baseline, pruned, exam, global_masks)
 
 # %% [markdown]
-# Twenty seconds of training bring most of it back, with a tenth of the weights. (Longer training brings more; and 200 pictures
+# Some seconds of training bring most of it back, with a tenth of the weights. (Longer training brings more; and 200 pictures
 # tell accuracies apart only by three points or so.)
 
 
@@ -393,14 +393,15 @@ bills.chain_table(baseline, pruned, shared, exam, bits=4)
 #
 # Some chips do skip zeros, if they know where to look. NVIDIA's sparse tensor cores ask for **2:4**: of every four neighbouring
 # input channels, two weights are zero. Then two bits say where each weight that stays belongs, and the chip does half of the
-# products, in half of the time (Mishra et al., 2021). A pattern costs freedom: not the smallest half goes, but the smaller two of
+# products, up to twice as fast (Mishra et al., 2021). A pattern costs freedom: not the smallest half goes, but the smaller two of
 # four. **Does the accuracy see the difference?** (No training in this table.)
 
 # %% pattern
 training.pattern_table(baseline, exam)
 
 # %% [markdown]
-# Here, on this processor, both are as fast as the dense model: it has no such unit, and neither has a Cortex-M.
+# On this processor neither is faster: its dense kernels multiply by these zeros as well. A pattern is an offer to hardware that
+# takes it.
 #
 # ## What the lesson claims, and what you measured
 #
@@ -434,7 +435,8 @@ progress_board()
 # - Magnitude is a good criterion: small weights can go, and most are small. Let all weights compete; look at single layers before.
 # - Prune in steps, fast at first and slowly at the end, and train in between with the masks on.
 # - A zero saves no time in a dense kernel. CSR wins only where few weights are left, and how few depends on the shape.
-# - A zero saves no byte in a dense file. Zip finds some; a bitmask and a codebook find the rest.
+# - A zero saves no byte in a dense file. Zip finds the zeros; a bitmask finds them one layer at a time; a codebook makes the rest
+#   small.
 # - Prune, share, Huffman: each step makes the next one better.
 #
 # **If you want more:** change one thing at a time. Prune to 95 %. Train on 1 280 pictures a step. Leave the first layer and the last

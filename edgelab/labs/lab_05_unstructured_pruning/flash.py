@@ -1,4 +1,4 @@
-"""Lab 05: one mask on a microcontroller, which decodes weights into its RAM, and on an NPU, which does it on the way."""
+"""Lab 05: one mask on a microcontroller, which decodes weights into RAM, and on an NPU, which does so on the way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -102,10 +102,13 @@ def measure(
     from rich.console import Console
 
     from edgelab.deploy.isolated import isolated
-    from edgelab.deploy.measured import measure_models
+    from edgelab.deploy.measured import find_device, measure_models, must_be_there
     from edgelab.deploy.measured_text import describe, draw
     from edgelab.measure.report import rich_table
 
+    must_be_there(models)
+    if device:
+        find_device(device)
     name, found = isolated(measure_models, models, dataset, threads, device)
     if plot is not None:
         draw(found, plot)

@@ -1,10 +1,11 @@
 """`edgelab measure` and what is under it: costs of files counted by hand, comparisons, and files that are damaged."""
 
+import copy
 import json
 import os
 import random
-import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,10 +18,11 @@ from typer.testing import CliRunner
 from edgelab import data
 from edgelab.cli import app
 from edgelab.data import normalize
-from edgelab.deploy import Runner, compare, to_litert, to_onnx
+from edgelab.deploy import Runner, compare, measured, to_litert, to_onnx
 from edgelab.deploy.file_costs import file_costs
 from edgelab.deploy.isolated import isolated
-from edgelab.deploy.measured import find_device, measure_models
+from edgelab.deploy.measured import find_device
+from edgelab.deploy.tflite import inline_buffers
 from edgelab.errors import EdgelabError
 from edgelab.measure import count_macs, peak_activation_bytes
 from edgelab.models import load_pretrained
@@ -55,7 +57,7 @@ def test_a_files_costs_are_the_models(name, shrink, student):
 
 
 def test_the_channel_that_onnx_is_given_for_nothing_is_counted(student):
-    folder, model, _codes, images = student
+    folder = student[0]
     found, plain = file_costs(folder / "int8.onnx"), file_costs(folder / "int8.tflite")
     assert found.macs - plain.macs == 32 * 32 * 8 * 9  # one more input channel of the first layer, of zeros
     assert found.params - plain.params == 8 * 9
@@ -75,7 +77,7 @@ def test_two_runs_of_one_model_are_compared_layer_by_layer(student):
 
 def test_where_two_runs_part_is_said(student, tmp_path):
     """A wrong weight in the second stage: all is the same before it, and nothing after it."""
-    folder, _model, codes, images = student
+    _folder, _model, codes, images = student
     other = convert_again(codes)
     found = compare(codes, to_litert(other, images[:1], tmp_path / "other.tflite"), images)
     assert found.first_apart is not None
@@ -85,8 +87,6 @@ def test_where_two_runs_part_is_said(student, tmp_path):
 
 def convert_again(codes):
     """Return a copy whose first layer of the second stage has its codes the other way round."""
-    import copy
-
     other = copy.deepcopy(codes)
     layer = other.get_submodule("stages.1.body.0.0")
     with torch.no_grad():
@@ -115,7 +115,7 @@ def few_signs(tmp_path, monkeypatch):
 
     signs = data.load("signs")
     for half, split in (("train", signs.train[:32]), ("test", signs.test[:32])):
-        for place, name in enumerate(signs.classes):
+        for place in range(len(signs.classes)):
             (tmp_path / "few" / half / f"{place:02d}").mkdir(parents=True)
             image = Image.fromarray(split.images[place % 32].permute(1, 2, 0).numpy())
             image.save(tmp_path / "few" / half / f"{place:02d}" / "0.png")
@@ -200,3 +200,58 @@ def test_what_happens_in_the_other_process_is_a_sentence_here():
         isolated(crash, "bug")
     with pytest.raises(EdgelabError, match=r"bad\.tflite took more than 2 s"):
         isolated(crash, "loop", seconds=2)
+
+
+def open_all(say, paths):
+    """Do with each file what `edgelab measure` does before it takes the time; return what was refused."""
+    refused = {}
+    for path in paths:
+        say(path)
+        try:
+            measured._any_run(Path(path), 1)
+            file_costs(path)
+            Runner.open(path)(torch.zeros(1, 3, 32, 32))
+            if path.endswith(".tflite"):
+                inline_buffers(Path(path).read_bytes(), path)
+        except EdgelabError as error:
+            refused[path] = str(error)
+        except Exception as error:  # as `isolated` does, without ending here
+            refused[path] = f"{path} cannot be measured: {error}"
+    return refused
+
+
+def fuzzed(content, count, seed):
+    """Yield damaged copies: cut off anywhere, or with some bytes changed."""
+    chance = random.Random(seed)
+    for number in range(count):
+        if number % 2:
+            yield content[: chance.randrange(len(content))]
+            continue
+        damaged = bytearray(content)
+        for _flip in range(chance.choice([1, 4, 32])):
+            # Most of a file are weights: look for structure at its ends.
+            end = min(len(content), 4000) if chance.random() < 0.7 else len(content)
+            damaged[chance.randrange(end) * chance.choice([1, -1])] = chance.randrange(256)
+        yield bytes(damaged)
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["int8.tflite", "float.tflite", "int8.onnx", "float.onnx"])
+def test_damaged_files_are_refused_or_measured_and_never_crash(name, count, student, tmp_path):
+    content = (student[0] / name).read_bytes()
+    paths = []
+    for number, damaged in enumerate(fuzzed(content, count, seed=count)):
+        path = tmp_path / f"{number}{Path(name).suffix}"
+        path.write_bytes(damaged)
+        paths.append(str(path))
+    refused: dict[str, str] = {}
+    while paths:
+        try:
+            refused |= isolated(open_all, paths, seconds=60)
+            break
+        except EdgelabError as error:  # that file ended the process: it is named, and the others go on
+            place = next(path for path in paths if str(error).startswith(f"{path} "))
+            refused[place] = str(error)
+            paths = paths[paths.index(place) + 1 :]
+    assert len(refused) >= count // 2  # all that are cut off, at least
+    assert not [sentence for sentence in refused.values() if "\n" in sentence.strip()]

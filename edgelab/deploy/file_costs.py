@@ -28,7 +28,7 @@ _IN_PASSING = {"Relu", "Clip", "QuantizeLinear", "BatchNormalization", "HardSwis
 _VIEWS = {"DequantizeLinear", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 _PRODUCTS = {"Conv", "ConvInteger", "QLinearConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm"}
 _KINDS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-_BYTES = {schema.TensorType.INT4: 0.5, **{number: dtype.itemsize for dtype, number in TYPES.items()}}
+_BYTES: dict[int, float] = {schema.TensorType.INT4: 0.5, **{number: dtype.itemsize for dtype, number in TYPES.items()}}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def file_costs(path: str | Path) -> FileCosts:
 def session_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
     """Return numbers for every input of a session; 1 for each size that it leaves open."""
     generator = np.random.default_rng(0)
-    feed = {}
+    feed: dict[str, np.ndarray] = {}
     for value in session.get_inputs():
         shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape]
         kind = value.type.removeprefix("tensor(").removesuffix(")")

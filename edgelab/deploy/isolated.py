@@ -33,7 +33,7 @@ def isolated(work: Callable[..., Any], *args: object, seconds: float = SECONDS) 
     theirs.close()
     place, done = "", False
     try:
-        while ours.poll(seconds):
+        while ours.poll(seconds if place else SECONDS):  # until the first word it is only getting ready
             kind, content = ours.recv()
             if kind == "place":
                 place = content

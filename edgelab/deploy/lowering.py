@@ -276,7 +276,7 @@ class Call:
             return getattr(self.module, name, default)
         args = self.node.args
         given = self.node.kwargs.get(name, args[position] if 0 < position < len(args) else default)
-        return fx.node.map_arg(given, lambda node: self.lowering.results.numbers[node])  # type: ignore[arg-type]
+        return fx.node.map_arg(given, lambda node: self.lowering.results.numbers[node])
 
     def emit(
         self,

@@ -72,8 +72,9 @@ def permute(call: Call) -> Value:
         a, b = call.option("dim0", 1), call.option("dim1", 2)
         order[a], order[b] = order[b], order[a]
     else:
-        dims = call.option("dims", 1)
-        order = [axis % rank for axis in (dims if isinstance(dims, (tuple, list)) else call.node.args[1:])]
+        dims: Any = call.option("dims", 1)  # as one sequence, or one by one
+        dims = dims if isinstance(dims, (tuple, list)) else call.node.args[1:]
+        order = [axis % rank for axis in dims]
     if value.last and tuple(order) == TO_LAST:
         return Value(value.tensor, call.shape, False, value.grid)
     if not value.last and tuple(order) == TO_FIRST:
@@ -122,7 +123,7 @@ def arithmetic(kind: str, options: str, *, integer: bool = True) -> Handler:
     return lower
 
 
-def _fused(options: str, activation: int) -> dict[str, int]:
+def _fused(options: str, activation: int) -> dict[str, Any]:
     return {"fusedActivationFunction": activation} if options else {}
 
 
@@ -133,9 +134,9 @@ def _constant(call: Call, number: float | torch.Tensor, last: bool, integer: boo
         array = array.reshape((1,) * (4 - array.ndim) + array.shape).transpose(TO_LAST)
     if not integer:
         return call.graph.constant(f"{call.name}.constant", array)
-    scale = np.float32(max(float(np.abs(array).max()), 1e-30) / 127)
-    codes = np.rint(array / scale).astype(np.int8)
-    return call.graph.constant(f"{call.name}.constant", codes, Grid.of_channels(scale, 0))
+    scale = float(np.float32(max(float(np.abs(array).max()), 1e-30) / 127))
+    codes = np.rint(array / np.float32(scale)).astype(np.int8)
+    return call.graph.constant(f"{call.name}.constant", codes, Grid((scale,), 0))
 
 
 def elementwise(kind: str, options: str = "", *, own_grid: Grid | None = None, integer: bool = True) -> Handler:

@@ -76,6 +76,16 @@ def find_device(words: str) -> Device:
     return found[0]
 
 
+def must_be_there(names: Sequence[str]) -> None:
+    """Raise `EdgelabError` for a file that is missing or of another kind; what is no file may be a model of the zoo."""
+    for name in names:
+        path = Path(name)
+        if path.suffix in SUFFIXES and not path.is_file():
+            raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
+        if path.suffix not in SUFFIXES and path.exists():
+            raise EdgelabError(_("%(path)s is neither an .onnx nor a .tflite file.") % {"path": path})
+
+
 def measure_models(
     say: Callable[[str], None], names: Sequence[str], dataset: str, threads: int, device: str
 ) -> tuple[str, dict[str, Measured]]:
@@ -91,10 +101,8 @@ def measure_models(
     found: dict[str, Measured] = {}
     for name in names:
         say(name)
-        is_file = Path(name).suffix in SUFFIXES
-        if not is_file and Path(name).exists():
-            raise EdgelabError(_("%(path)s is neither an .onnx nor a .tflite file.") % {"path": name})
-        runs[name], measured = (_file if is_file else _zoo)(name, loaded, threads)
+        measure = _file if Path(name).suffix in SUFFIXES else _zoo
+        runs[name], measured = measure(name, loaded, threads)
         first = names[0]
         speed = None
         if name != first:
@@ -115,8 +123,6 @@ def _zoo(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object]
 
 def _file(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object], Measured]:
     path = Path(name)
-    if not path.is_file():
-        raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
     run = _any_run(path, threads)
     costs = file_costs(path)
     unmeasured: dict[str, str] = {}

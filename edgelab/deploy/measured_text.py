@@ -46,8 +46,8 @@ def _speed(speed: Speed, first: str) -> str:
 
 def _npu(npu: NpuEstimate) -> str:
     words = _(
-        "by Arm's estimate %(us)s µs on an %(npu)s, with %(flash)s KiB of flash and %(sram)s KiB of SRAM; %(share).0f %% "
-        "of the operators run on it"
+        "by Arm's estimate %(us)s µs on an %(npu)s, with %(flash)s KiB of flash and %(sram)s KiB of SRAM; "
+        "%(share).0f %% of the operators run on it"
     )
     return words % {
         "npu": npu.accelerator,

@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
-TYPES = {
+TYPES: dict[np.dtype, int] = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,

@@ -184,7 +184,7 @@ def cubic(answer: Callable) -> None:
 def bitmask(answer: Callable) -> None:
     """Check `bitmask(weight)`, which returns the bits and the weights that are there."""
     with exercise(LAB, "bitmask"):
-        one = np.array([[0.0, 1.5, 0.0, -2.25], [0.0, 0.0, 0.5, 0.0]], dtype=np.float32)
+        one = np.array([[0.0, 1.5137, 0.0, -2.2571], [0.0, 0.0, 0.5039, 0.0]], dtype=np.float32)
         two = np.zeros((2, 3, 1, 3), dtype=np.float32)
         two[0, 1, 0, 2], two[1, 0, 0, 0], two[1, 2, 0, 1] = -1.0, 0.125, 3.0
         three = np.array([[-7.0, 0.0, 0.25]], dtype=np.float32)

@@ -162,7 +162,7 @@ explorers.scan_explorer(scan)
 # **Which layer would you rather not touch?**
 
 # %% layer-explorer
-explorers.layer_explorer(baseline, data.normalize(lessons.images[:64]))
+explorers.layer_explorer(baseline, data.normalize(lessons.images[:48]))
 
 # %% [markdown]
 # Add up what each layer bears alone, and you get more than all of them bear together: errors add up from layer to layer.
@@ -202,7 +202,7 @@ for _ in range(20):
     hidden.show(cubic(rng.randrange(steps + 1), steps, initial, rng.uniform(0.5, 1)))
 
 # %% [markdown]
-# The next cell takes the baseline to 90 % zeros in three steps of your schedule, with your masks, and trains on 640 pictures after
+# The next cell takes the baseline to 90 % zeros in three steps of your schedule, with your masks, and trains on 480 pictures after
 # each. The masks stay on meanwhile: a weight that is gone stays gone. **How much of what was lost will come back?**
 
 # %% train
@@ -439,7 +439,7 @@ progress_board()
 #   small.
 # - Prune, share, Huffman: each step makes the next one better.
 #
-# **If you want more:** change one thing at a time. Prune to 95 %. Train on 1 280 pictures a step. Leave the first layer and the last
+# **If you want more:** change one thing at a time. Prune to 95 %. Train on 960 pictures a step. Leave the first layer and the last
 # one dense.
 #
 # **Next:** `06_structured_pruning` takes whole channels away, so that what is left is a smaller dense network.

@@ -18,7 +18,7 @@ from edgelab.train import accuracy
 from edgelab.train import predict as logits_of
 
 LAB = "05_unstructured_pruning"
-SPARSITIES = (0.3, 0.5, 0.7, 0.8, 0.9)
+SPARSITIES = (0.5, 0.7, 0.8, 0.9)
 LAYER_SPARSITIES = (0.5, 0.8, 0.95)
 
 

@@ -18,7 +18,7 @@ from edgelab.train import evaluate, fit, remembering
 
 LAB = "05_unstructured_pruning"
 MODELS = "models"  # in the learner's folder: what was trained lies there, and need not be trained again
-IMAGES = 640  # for each step
+IMAGES = 480  # for each step
 
 Choose = Callable[[Mapping[str, torch.Tensor], float], Mapping[str, torch.Tensor]]
 

@@ -4,6 +4,7 @@ The trainings come from `edgelab.bench.pruning_training`, on whatever machine th
 here, on one thread.
 """
 
+import copy
 import json
 import tempfile
 import time
@@ -16,13 +17,13 @@ from torch import nn
 
 from edgelab import data
 from edgelab.bench.claims import Claim
-from edgelab.bench.pruning_training import CHAIN, EPOCHS, RESULTS, SEEDS, model_file
-from edgelab.deploy import Runner, to_onnx
+from edgelab.bench.pruning_training import BITS, CHAIN, EPOCHS, RESULTS, SEEDS, model_file
+from edgelab.deploy import Runner, arena_bytes, compress_weights, npu_estimate, to_litert, to_onnx
 from edgelab.errors import EdgelabError
 from edgelab.measure import compare_latency
 from edgelab.models import load_pretrained
 from edgelab.models.zoo import CHECKPOINTS, manifest
-from edgelab.pruning import load_sparse, prune, remove_masks, save_sparse, sensitivity
+from edgelab.pruning import load_sparse, prune, remove_masks, remove_sharing, save_sparse, sensitivity, share_weights
 from edgelab.quantization import calibrate, convert, prepare
 from edgelab.train import evaluate
 
@@ -32,14 +33,15 @@ def claims(models: Path | None = None) -> Iterator[Claim]:
     yield scan()
     for dataset in EPOCHS:
         yield from what_zeros_buy(dataset)
+        yield from on_chips(dataset)
     if models is not None:
         for dataset in EPOCHS:
             yield from trained(dataset, models)
 
 
 def scan() -> Claim:
-    """Return how long the sensitivity scan of the baseline takes: 5 sparsities of 10 layers, 200 images each."""
-    split = data.load("signs").test[:200]
+    """Return how long the sensitivity scan of the baseline takes: 5 sparsities of 10 layers, 128 images each."""
+    split = data.load("signs").test[:128]
     model = load_pretrained("resnet")
     start = time.perf_counter()
     sensitivity(model, lambda pruned: evaluate(pruned, split))
@@ -61,6 +63,29 @@ def what_zeros_buy(dataset: str, sparsity: float = 0.9) -> Iterator[Claim]:
             path = save_sparse(pruned.state_dict(), Path(name, f"{encoding}.sparse"), encoding=encoding)
             smaller = _float_bytes(dataset) / path.stat().st_size
             yield Claim(f"{dataset}: {sparsity:.0%} zeros, file as {encoding} smaller", smaller, "x")
+
+
+def on_chips(dataset: str, sparsity: float = 0.9) -> Iterator[Claim]:
+    """Yield what 90 % zeros, not trained, change of an int8 file in TensorFlow Lite Micro and on an Ethos-U55-128."""
+    images = data.normalize(data.load(dataset).train.images[:64])
+    dense = load_pretrained("resnet", dataset)
+    pruned = remove_masks(prune(load_pretrained("resnet", dataset), sparsity))
+    shared = remove_sharing(share_weights(copy.deepcopy(pruned), BITS))
+    name = f"{dataset}: {sparsity:.0%} zeros, int8"
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for kind, model in [*_named(dense, pruned), ("shared", shared)]:
+            quantized = convert(calibrate(prepare(model), images))
+            files[kind] = to_litert(quantized, images[:1], Path(folder, f"{kind}.tflite"))
+        for kind, method in (("zeros", "bitmask"), ("shared", "look-up table")):
+            small = compress_weights(files[kind], Path(folder, "small.tflite"), method=method)
+            flash = files["dense"].stat().st_size / small.stat().st_size
+            yield Claim(f"{name}, {method} in TensorFlow Lite Micro: flash smaller", flash, "x")
+            ram = arena_bytes(small) / arena_bytes(files["dense"])
+            yield Claim(f"{name}, {method} in TensorFlow Lite Micro: RAM larger", ram, "x")
+        before, after = (npu_estimate(files[kind]) for kind in ("dense", "zeros"))
+        yield Claim(f"{name}, Vela: flash smaller", before.flash_bytes / after.flash_bytes, "x")
+        yield Claim(f"{name}, Vela: faster", before.microseconds / after.microseconds, "x")
 
 
 def _named(dense: nn.Module, zeros: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -1,6 +1,7 @@
 """From a trained model to the file that another runtime runs, and the proof that it is the same model."""
 
 from edgelab.deploy.compare import Agreement, LayerDifference, compare
+from edgelab.deploy.compressed import compress_weights
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.litert import to_litert
 from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
@@ -23,6 +24,7 @@ __all__ = [
     "c_array",
     "check_parity",
     "compare",
+    "compress_weights",
     "npu_estimate",
     "operators",
     "to_litert",

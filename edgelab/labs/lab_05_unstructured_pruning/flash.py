@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgelab.deploy import arena_bytes, npu_estimate, to_litert
-from edgelab.deploy.compressed import compress_weights
+from edgelab.deploy import arena_bytes, compress_weights, npu_estimate, to_litert
 from edgelab.errors import EdgelabError
 from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _

@@ -256,7 +256,8 @@ products_race = products.race(largest)
 reveal("crossing", products_race.crossing(64), products.verdict(products_race, 64))
 
 # %% [markdown]
-# Try one column as well: there the time goes into fetching the weights, and CSR fetches fewer.
+# Try one column, and eight. **Does CSR always begin to win at the same place?** No: it has to beat a dense kernel that is very good at
+# some shapes and less good at others.
 
 # %% race-explorer
 products.race_explorer(products_race)
@@ -408,8 +409,8 @@ training.pattern_table(baseline, exam)
 # **The claim:** most weights are redundant. Unstructured pruning removes them one by one, but needs special hardware to be any
 # faster.
 #
-# **What you saw:** nine in ten can go, if the rest is trained. Dense kernels gain nothing. A kernel for sparse matrices gains once
-# nearly all weights are gone. Files shrink as soon as they are written for it, and only then.
+# **What you saw:** nine in ten can go, if the rest is trained. Dense kernels gain nothing. A kernel for sparse matrices may
+# gain, where few weights are left and the shape suits it. Files shrink as soon as they are written for it, and only then.
 #
 # Add the pruned model to the table of the course. (Its accuracy is counted on the first 1 000 test images, to save time.)
 
@@ -434,7 +435,7 @@ progress_board()
 #
 # - Magnitude is a good criterion: small weights can go, and most are small. Let all weights compete; look at single layers before.
 # - Prune in steps, fast at first and slowly at the end, and train in between with the masks on.
-# - A zero saves no time in a dense kernel. CSR wins only where few weights are left, and how few depends on the shape.
+# - A zero saves no time in a dense kernel. Whether CSR wins depends on the shape of the product, and on how few weights are left.
 # - A zero saves no byte in a dense file. Zip finds the zeros; a bitmask finds them one layer at a time; a codebook makes the rest
 #   small.
 # - Prune, share, Huffman: each step makes the next one better.

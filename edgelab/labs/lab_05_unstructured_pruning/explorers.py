@@ -95,15 +95,38 @@ def scan_explorer(found: Scan) -> Explorer:
         "way": choice(_("which go"), {way_name(way): way for way in ways}),
         "percent": slider(_("zeros"), tuple(round(100 * sparsity) for sparsity in SPARSITIES), 50, "%"),
     }
-    everything = torch.cat([weight.flatten() for weight in weights_of(found.model).values()])
-    return Explorer(lambda way, percent: scan_plot(found, everything, way, percent / 100), controls)
+    weights = Histogram.of(weights_of(found.model))
+    return Explorer(lambda way, percent: scan_plot(found, weights, way, percent / 100), controls)
 
 
-def scan_plot(found: Scan, weights: torch.Tensor, way: str, sparsity: float) -> plots.Picture:
-    """Return a histogram of the weights with those that stay, the zeros of each layer, and accuracy over sparsity."""
+@dataclass(frozen=True)
+class Histogram:
+    """All weights of a model: how many lie between each two of `edges`, and the magnitude below which a share lies."""
+
+    counts: torch.Tensor
+    edges: torch.Tensor
+    thresholds: Mapping[float, float]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, torch.Tensor]) -> "Histogram":
+        """Return the histogram of `weights`, of which the most distant ones are left out."""
+        every = torch.cat([weight.flatten() for weight in weights.values()])
+        ordered = every.abs().sort().values
+        reach = float(ordered[int(0.995 * len(ordered))])
+        counts, edges = torch.histogram(every, 61, range=(-reach, reach))
+        thresholds = {sparsity: float(ordered[round(sparsity * len(ordered)) - 1]) for sparsity in SPARSITIES}
+        return cls(counts, edges, thresholds)
+
+
+def scan_plot(found: Scan, weights: Histogram, way: str, sparsity: float) -> plots.Picture:
+    """Return a histogram of the weights with those that go, the zeros of each layer, and accuracy over sparsity."""
     with plots.figure(width=9, height=3.4) as fig:
-        left, middle, right = fig.subplots(1, 3, width_ratios=(3, 3, 3))
-        _draw_histogram(left, weights, way, sparsity)
+        left, middle, right = fig.subplots(1, 3)
+        left.stairs(weights.counts.numpy(), weights.edges.numpy(), fill=True, color=plots.SKY, alpha=0.6)
+        if way == "global":
+            threshold = weights.thresholds[sparsity]
+            left.axvspan(-threshold, threshold, color=plots.VERMILION, alpha=0.2, hatch="///")
+        left.set(xlabel=_("weight"), ylabel=_("number of weights"), yticks=[])
         zeros = found.zeros[way, sparsity]
         middle.barh(range(len(zeros)), [100 * share for share in zeros.values()], color=plots.SKY, ec=plots.INK, lw=0.6)
         middle.set_yticks(range(len(zeros)), list(zeros), fontsize="x-small")
@@ -125,19 +148,6 @@ def scan_plot(found: Scan, weights: torch.Tensor, way: str, sparsity: float) -> 
         title = text % {"way": way_name(way), "zeros": round(100 * sparsity), **shares}
         fig.suptitle(title, x=0.01, ha="left", fontsize="medium")
         return plots.picture(fig, title)
-
-
-def _draw_histogram(ax, weights: torch.Tensor, way: str, sparsity: float) -> None:  # type: ignore[no-untyped-def]
-    """Draw all weights, and those that stay where one threshold parts them."""
-    reach = float(weights.abs().quantile(0.995)) if weights.numel() < 2**24 else float(weights.abs().max())
-    counts, edges = torch.histogram(weights, 61, range=(-reach, reach))
-    ax.stairs(counts.numpy(), edges.numpy(), fill=True, color=plots.SKY, alpha=0.6)
-    if way == "global":
-        threshold = float(weights.abs().kthvalue(max(1, round(sparsity * weights.numel()))).values)
-        for side in (-threshold, threshold):
-            ax.axvline(side, color=plots.VERMILION, lw=1.5)
-        ax.axvspan(-threshold, threshold, color=plots.VERMILION, alpha=0.15, hatch="///")
-    ax.set(xlabel=_("weight"), ylabel=_("number of weights"), yticks=[])
 
 
 def layer_scan(model: nn.Module, images: torch.Tensor) -> dict[str, dict[float, float]]:

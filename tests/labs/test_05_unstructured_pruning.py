@@ -88,7 +88,7 @@ def test_the_map_of_layers_marks_what_is_too_much(model, toy):
     assert "more than 20 %" in explorer.picture.value
     found = {"a": {0.5: 0.0, 0.9: 0.1}, "b": {0.5: 0.3, 0.9: 0.4}}
     words = explorers.layer_plot(found, {"a": 300, "b": 100}, 0.05).description
-    assert "Each layer alone, 38 % could go" in words  # half of three quarters
+    assert "Each layer alone, 38 % of all weights could go" in words  # half of three quarters
 
 
 def test_where_csr_overtakes_is_read_off_between_two_shares():

@@ -142,12 +142,12 @@ def scan_plot(found: Scan, weights: Histogram, way: str, sparsity: float) -> plo
         right.axhline(100 * found.accuracy["", 0], color=plots.INK, ls="--", lw=1)
         right.axvline(100 * sparsity, color=plots.INK, ls=":", lw=1)
         right.set(xlabel=_("zeros (%)"), ylabel=_("accuracy (%); dashed: dense"), ylim=(0, 102))
-        right.legend(loc="lower left", fontsize="x-small")
+        right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="x-small")
         text = _("%(way)s, %(zeros)d %% zeros: accuracy %(share).1f %% (dense %(dense).1f %%)")
         shares = {"share": 100 * found.accuracy[way, sparsity], "dense": 100 * found.accuracy["", 0]}
         title = text % {"way": way_name(way), "zeros": round(100 * sparsity), **shares}
         fig.suptitle(title, x=0.01, ha="left", fontsize="medium")
-        return plots.picture(fig, title)
+        return plots.picture(fig, title.replace("\n", ". "))
 
 
 def layer_scan(model: nn.Module, images: torch.Tensor) -> dict[str, dict[float, float]]:
@@ -198,7 +198,9 @@ def layer_plot(found: Mapping[str, Mapping[float, float]], sizes: Mapping[str, i
         ax.invert_yaxis()
         ax.grid(False)
         going = sum(borne[name] * size for name, size in sizes.items()) / total
-        text = _("answers that change (%%); hatched: more than %(allowed)d %%. Each layer alone, %(going)d %% could go")
+        text = _(
+            "answers that change (%%); hatched: more than %(allowed)d %%\nEach layer alone, %(going)d %% of all weights could go"
+        )
         title = text % {"allowed": round(100 * allowed), "going": round(100 * going)}
         ax.set_title(title)
-        return plots.picture(fig, title)
+        return plots.picture(fig, title.replace("\n", ". "))

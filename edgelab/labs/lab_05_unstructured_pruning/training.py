@@ -63,7 +63,7 @@ def pattern_table(dense: nn.Module, exam: data.Split) -> HtmlTable:
         _("half of each layer, the smallest"): choose_masks(scores, 0.5, scope="layer"),
         _("2 of every 4 neighbours"): n_m_masks(scores, 2, 4),
     }
-    rows = [[_("none"), "0", f"{100 * evaluate(dense, exam):.1f}"]]
+    rows = [[_("none: dense"), "0.0", f"{100 * evaluate(dense, exam):.1f}"]]
     for name, chosen in masks.items():
         pruned = remove_masks(apply_masks(copy.deepcopy(dense), chosen))
         rows.append([escape(name), f"{100 * sparsity_of(pruned):.1f}", f"{100 * evaluate(pruned, exam):.1f}"])

@@ -199,7 +199,8 @@ def layer_plot(found: Mapping[str, Mapping[float, float]], sizes: Mapping[str, i
         ax.grid(False)
         going = sum(borne[name] * size for name, size in sizes.items()) / total
         text = _(
-            "answers that change (%%); hatched: more than %(allowed)d %%\nEach layer alone, %(going)d %% of all weights could go"
+            "answers that change (%%); hatched: more than %(allowed)d %%\n"
+            "Each layer alone, %(going)d %% of all weights could go"
         )
         title = text % {"allowed": round(100 * allowed), "going": round(100 * going)}
         ax.set_title(title)

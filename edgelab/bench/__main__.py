@@ -88,6 +88,20 @@ def _channels(
     report(channel_goals.claims(folder), as_json)
 
 
+@app.command("pruning")
+def _pruning(
+    as_json: Json = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What python -m edgelab.bench.pruning_training FOLDER has trained."),
+    ] = None,
+) -> None:
+    """Measure what zeros cost and buy, on signs and on Fashion-MNIST."""
+    from edgelab.bench import pruning_goals
+
+    report(pruning_goals.claims(models), as_json)
+
+
 @app.command("grading")
 def _grading(
     as_json: Json = None,

@@ -1,6 +1,7 @@
 """From a trained model to the file that another runtime runs, and the proof that it is the same model."""
 
 from edgelab.deploy.compare import Agreement, LayerDifference, compare
+from edgelab.deploy.compressed import compress_weights
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.layer_times import open_layer, time_layer
 from edgelab.deploy.litert import to_litert
@@ -24,6 +25,7 @@ __all__ = [
     "c_array",
     "check_parity",
     "compare",
+    "compress_weights",
     "npu_estimate",
     "open_layer",
     "operators",

@@ -84,6 +84,7 @@ def shown_row(name: str) -> str:
         "distilled student": _("distilled student"),
         "pruned channels": _("pruned channels"),
         "pruned channels, int8": _("pruned channels, int8"),
+        "90 % zeros": _("90 % zeros"),
     }
     return names.get(name, name)
 

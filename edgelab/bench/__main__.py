@@ -1,4 +1,4 @@
-"""`python -m edgelab.bench quantization`, `distillation` or `grading`: the headline figures beside their goals."""
+"""`python -m edgelab.bench TOPIC`: the headline figures of a topic beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +30,19 @@ def _quantization(
     report(quantization_goals.claims(training=training), as_json)
 
 
+@app.command("deploy")
+def _deploy(
+    as_json: Json = None,
+    litert_torch: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="Also ask this Python, which has litert-torch.")
+    ] = None,
+) -> None:
+    """Measure the same integers in ONNX Runtime, LiteRT and TensorFlow Lite Micro: about ten minutes."""
+    from edgelab.bench import deploy_goals
+
+    report(deploy_goals.claims(litert_torch=litert_torch), as_json)
+
+
 @app.command("distillation")
 def _distillation(
     trainings: Annotated[Path, typer.Argument(help="Folder that edgelab.bench.distillation_training has filled.")],
@@ -42,6 +55,24 @@ def _distillation(
     from edgelab.bench import distillation_goals
 
     report(distillation_goals.claims(trainings, few_bits=few_bits), as_json)
+
+
+@app.command("light")
+def _light(
+    as_json: Json = None,
+    trained: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `python -m edgelab.bench.light_training` has written.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write lab 08's record to FILE; it needs edgelab[mcu].")
+    ] = None,
+) -> None:
+    """Measure light architectures: MACs, accuracies of FILE, and separable against full convolutions."""
+    from edgelab.bench import light_goals, light_record
+
+    if record is not None:
+        light_record.write(record, trained)
+    report(light_goals.claims(trained), as_json)
 
 
 @app.command("grading")

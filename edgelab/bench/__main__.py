@@ -1,4 +1,4 @@
-"""`python -m edgelab.bench quantization`, `distillation`, `light` or `grading`: figures beside their goals."""
+"""`python -m edgelab.bench TOPIC`: the headline figures of a topic beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,19 @@ def _quantization(
     from edgelab.bench import quantization_goals
 
     report(quantization_goals.claims(training=training), as_json)
+
+
+@app.command("deploy")
+def _deploy(
+    as_json: Json = None,
+    litert_torch: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="Also ask this Python, which has litert-torch.")
+    ] = None,
+) -> None:
+    """Measure the same integers in ONNX Runtime, LiteRT and TensorFlow Lite Micro: about ten minutes."""
+    from edgelab.bench import deploy_goals
+
+    report(deploy_goals.claims(litert_torch=litert_torch), as_json)
 
 
 @app.command("distillation")

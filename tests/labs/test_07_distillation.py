@@ -189,7 +189,7 @@ def test_a_temperature_raises_the_doubt():
     sure = explorers.temperature_plot(picture, logits, 1, names, 1).description
     unsure = explorers.temperature_plot(picture, logits, 1, names, 20).description
     assert sure.startswith("T = 1: b 88 %, c 12 %")
-    assert unsure.startswith("T = 20: b 38 %, c 34 %; 1.58")
+    assert unsure.startswith("T = 20: b 38 %, c 34 %; 1.57 bits")
 
 
 def test_telling_pictures_are_right_and_each_of_another_class():

@@ -227,4 +227,4 @@ def test_what_the_lab_says_of_its_students_holds(name, needs_fashion_mnist):
         own[taught], _every = students.named(
             train.predict(student, study.exam), study.exam.labels, study.left_out, bias
         )
-    assert own[True] > own[False] + 0.1
+    assert own[True] > own[False] + 0.03

@@ -1,38 +1,26 @@
 """The command line: `edgelab lab`, `doctor`, `measure`, `build`, `grade`, `new-lab`.
 
-Each command imports what it needs when it runs.
+Each command imports what it needs when it runs. What `--help` shows, docstrings of commands and `help=`, is translated
+as it is shown.
 """
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _, language
-
-
-class _Commands(TyperGroup):
-    """Turn a user's mistake into its sentence and exit code 2, and Ctrl-C into one line and exit code 130."""
-
-    def invoke(self, ctx: Any) -> Any:  # click's Context, or that of the copy which newer typers carry
-        try:
-            return super().invoke(ctx)
-        except EdgelabError as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as interrupt:
-            print(_("Stopped."), file=sys.stderr)
-            raise typer.Exit(130) from interrupt
-
+from edgelab.typer_words import Command, Commands
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, add_completion=False, help="Optimise models for Edge AI, and measure it."
+    cls=Commands, no_args_is_help=True, add_completion=False, help="Optimise models for Edge AI, and measure it."
 )
+command = partial(app.command, cls=Command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs to read.")]
 
@@ -44,7 +32,7 @@ def _edgelab(show_version: Annotated[bool, typer.Option("--version", help="Print
         raise typer.Exit
 
 
-@app.command()
+@command()
 def lab(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Your own folder for the labs.")] = Path("edge-labs"),
     lang: Annotated[str, typer.Option(help="en or es; your terminal's language by default.")] = "",
@@ -53,7 +41,7 @@ def lab(
     new: Annotated[str, typer.Option(metavar="LAB", help="Write a fresh copy of LAB beside yours, and stop.")] = "",
 ) -> None:
     """Copy the labs into DIR, where what you changed is never overwritten, and open them in JupyterLab."""
-    from edgelab.course import launch
+    from edgelab.course import launch, start_page
     from edgelab.i18n import LANGUAGES
 
     if lang and lang not in LANGUAGES:
@@ -64,12 +52,14 @@ def lab(
         return
     for line in launch.describe(launch.copy_labs(folder), folder):
         print(line)
-    chosen = launch.choose_port(port)
+    chosen, lang = launch.choose_port(port), lang or language()
+    page = start_page.write(folder, lang)
     print(_("JupyterLab starts. Stop it with Ctrl-C."), flush=True)
-    launch.start(launch.jupyter_arguments(folder, lang or language(), chosen, browser=browser))
+    launch.choose_menus(folder, lang)
+    launch.start(launch.jupyter_arguments(folder, lang, chosen, browser=browser, page=page))
 
 
-@app.command()
+@command()
 def doctor(as_json: Json = False) -> None:
     """Say whether this computer can run the labs, what will be slow, and how to mend what is missing."""
     import json
@@ -84,7 +74,7 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command()
+@command()
 def measure(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Files (.onnx, .tflite), models of the zoo.")],
     dataset: Annotated[str, typer.Option(help="What they were trained on; what the labs use by default.")] = "",
@@ -121,7 +111,7 @@ def measure(
         console.print(line, markup=False, highlight=False)
 
 
-@app.command()
+@command()
 def build(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The labs folder, with its sources.")] = Path("labs"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; list all that is stale or missing.")] = False,
@@ -156,7 +146,7 @@ def _list(found: Sequence[object], *, nothing: str) -> None:
     print(*(found or [nothing]), sep="\n")
 
 
-@app.command()
+@command()
 def grade(
     submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder or a zip of what came back.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results, feedback and gradebook go.")],
@@ -180,7 +170,7 @@ def grade(
     print(*files, sep="\n")
 
 
-@app.command("new-lab")
+@command("new-lab")
 def new_lab(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as edge_budget, or 03_edge_budget.")],
     folder: Annotated[Path, typer.Option(help="The labs folder it goes into.")] = Path("labs"),

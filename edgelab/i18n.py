@@ -8,6 +8,7 @@ import gettext
 import json
 import os
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,9 +24,19 @@ def _(message: str) -> str:
     return _catalogue(language()).gettext(message)
 
 
+def N_(message: str) -> str:
+    """Return `message` as it is: it is a text for the catalogue, and translated where it is shown."""
+    return message
+
+
 def ngettext(singular: str, plural: str, count: int) -> str:
     """Return `singular` or `plural`, whichever `count` asks for, in the learner's language."""
     return _catalogue(language()).ngettext(singular, plural, count)
+
+
+def translator(chosen: str) -> Callable[[str], str]:
+    """Return what `_` is in the language `chosen`, for a page or a notebook that is not in the learner's own."""
+    return _catalogue(chosen).gettext
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +69,16 @@ def forget() -> None:
 
 @lru_cache
 def _catalogue(chosen: str) -> gettext.NullTranslations:
-    return gettext.translation("edgelab", LOCALE, languages=[chosen], fallback=True)
+    path = LOCALE / chosen / "LC_MESSAGES" / "edgelab.mo"
+    if not path.exists():  # English has none
+        return gettext.NullTranslations()
+    with path.open("rb") as file:
+        return gettext.GNUTranslations(file)
+
+
+def reload_catalogues() -> None:
+    """Forget what the catalogues said: a build has just written one."""
+    _catalogue.cache_clear()
 
 
 def _running_notebook() -> str | None:

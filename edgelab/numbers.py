@@ -1,6 +1,7 @@
 """Numbers as the course writes them, in both languages: a point for decimals, a thin space between thousands."""
 
 THIN_SPACE = "\u202f"  # no line breaks at it (ISO 80000-1, RAE)
+NO_BREAK = "\u00a0"  # between a number and its unit, in cells of tables
 
 
 def number(value: float, spec: str = "") -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +44,9 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     Options, with their defaults: `epochs=10`, `lr=0.1` (the peak of a one-cycle schedule), `batch_size=128`,
     `weight_decay=5e-4`, `seed=0`, `augment=None` (a function of a uint8 batch `(N, C, H, W)` that returns a batch of
     the same shape), `loss_fn=cross_entropy` (of logits `(N, classes)` and labels `(N,)`), `progress=True`.
+
+    With a `teacher`, the loss is `loss_fn(logits, what the teacher says, labels)`. The teacher is a function of the
+    very images that the model sees, normalised and augmented; or a tensor of what it has said, a row for each image.
 
     With `val`, the weights of the best epoch on that split are kept; without it, the last ones. Ctrl-C ends the run
     early with the weights kept so far, except inside `remembering`. A last batch of one image joins the one before it:
@@ -131,8 +135,9 @@ _memory: ContextVar[Path | None] = ContextVar("memory", default=None)
 def remembering(folder: str | Path) -> Iterator[None]:
     """Keep every finished training of `fit` in `folder`, and give it back when the same one is asked for again.
 
-    The same is: the same weights to start from, images and options, with the usual loss and no augmentation. Ctrl-C
-    raises `Interrupted` meanwhile, and keeps nothing.
+    The same is: the same weights to start from, images and options, without augmentation; a teacher's answers count if
+    they are a tensor, a loss if it is a function of a package, or `partial` of one. Ctrl-C raises `Interrupted`
+    meanwhile, and keeps nothing.
     """
     token = _memory.set(Path(folder))
     try:
@@ -143,16 +148,28 @@ def remembering(folder: str | Path) -> Iterator[None]:
 
 def _kept_at(folder: Path, model: nn.Module, train: Split, run: "_Run") -> Path | None:
     """Return where the result of this very training is kept, or None for one whose options have no name."""
-    if run.augment is not None or run.loss_fn is not F.cross_entropy:
+    loss, teacher = _name_of(run.loss_fn), run.teacher
+    if run.augment is not None or loss is None or not (teacher is None or isinstance(teacher, torch.Tensor)):
         return None
-    digest = hashlib.sha256(repr((run.epochs, run.lr, run.batch_size, run.weight_decay, run.seed)).encode())
+    digest = hashlib.sha256(repr((run.epochs, run.lr, run.batch_size, run.weight_decay, run.seed, loss)).encode())
     digest.update(repr(model).encode())
-    state = {**model.state_dict(), "images": train.images, "labels": train.labels}
+    state = {**model.state_dict(), "images": train.images, "labels": train.labels, "teacher": teacher}
     for name, value in state.items():
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return folder / f"trained-{digest.hexdigest()[:16]}.pt"
+
+
+def _name_of(loss_fn: Callable) -> str | None:
+    """Return a name that tells all of a loss, options of a `partial` included; None for a function of a notebook."""
+    given = loss_fn if isinstance(loss_fn, partial) else partial(loss_fn)
+    function, options = given.func, given.keywords
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<unknown>")
+    plain = all(isinstance(value, int | float | str) for value in options.values())
+    if module in (None, "__main__") or "<" in name or given.args or not plain:
+        return None
+    return f"{module}.{name}({sorted(options.items())})"
 
 
 _TRIED = 4  # batches with all threads, and then with one
@@ -198,7 +215,8 @@ class _Run:
     weight_decay: float = 5e-4
     seed: int = 0
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None
-    loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = F.cross_entropy
+    loss_fn: Callable[..., torch.Tensor] = F.cross_entropy
+    teacher: Callable[[torch.Tensor], Any] | torch.Tensor | None = None
     progress: bool = True
 
 
@@ -220,13 +238,21 @@ def _one_epoch(
         images = fast_layout(normalize(images)) if fast else normalize(images)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda or has_bfloat16()):
             logits = run_on(model, images)
-        loss = run.loss_fn(logits.float(), train.labels[batch])
+            taught = _taught(run.teacher, images, batch)
+        loss = run.loss_fn(logits.float(), *taught, train.labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         total += loss.item() * len(batch)
         on_step()
     return total / len(train)
+
+
+def _taught(teacher: Callable | torch.Tensor | None, images: torch.Tensor, batch: torch.Tensor) -> tuple:
+    """Return what the teacher says of a batch, as arguments of the loss: one, or none where nobody teaches."""
+    if teacher is None:
+        return ()
+    return (teacher[batch].to(images.device),) if isinstance(teacher, torch.Tensor) else (teacher(images),)
 
 
 def _batches(images: int, batch_size: int) -> list[int]:

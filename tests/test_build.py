@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelab.course import build
-from edgelab.course.source import BuildError, parse, read_source, solved, stub
+from edgelab.course.source import BuildError, code_alone, parse, read_source, solved, stub, to_write
 
 LAB = '''\
 # A note to maintainers, in no notebook.
@@ -97,7 +97,7 @@ def test_learners_get_a_stub_and_no_hidden_or_solution_cell(source: Path):
     exercise = notebook.cells[3]
     assert exercise.source.splitlines()[2:] == [
         "    # YOUR CODE HERE",
-        '    raise NotImplementedError("Exercise half: write your code here")',
+        '    raise NotImplementedError("Exercise 1: write your code here")',
     ]
     assert "Dividing" not in nbformat.writes(notebook)
     assert "1.5" not in nbformat.writes(notebook)
@@ -146,8 +146,13 @@ def test_a_translated_notebook_has_the_same_code_and_ids(labs: Path, source: Pat
     english, spanish = build.learner(source), build.learner(source, "es")
     assert [cell.id for cell in english.cells] == [cell.id for cell in spanish.cells]
     for mine, theirs in zip(english.cells, spanish.cells, strict=True):
-        expected = mine.source if mine.cell_type == "code" else f"ES {mine.source}"
-        assert theirs.source == expected
+        if mine.cell_type == "code":
+            assert code_alone(theirs.source) == code_alone(mine.source)
+        else:
+            assert theirs.source == f"ES {mine.source}"
+    half = next(cell.source for cell in spanish.cells if cell.id == "half")
+    assert '"""ES ' in half
+    assert half.endswith('# TU CÓDIGO AQUÍ\n    raise NotImplementedError("Ejercicio 1: escribe aquí tu código")')
     assert spanish.metadata.edgelab.lang == "es"
 
 
@@ -299,13 +304,30 @@ def test_references_are_laid_out_as_the_labs_are(labs: Path, tmp_path: Path):
 
 def test_a_stub_keeps_the_indentation_and_the_code_around():
     code = "for x in y:\n        # BEGIN SOLUTION\n        pass\n        # END SOLUTION\nprint(1)"
-    assert stub(code, "loop").splitlines() == [
+    assert stub(code, 4).splitlines() == [
         "for x in y:",
         "        # YOUR CODE HERE",
-        '        raise NotImplementedError("Exercise loop: write your code here")',
+        '        raise NotImplementedError("Exercise 4: write your code here")',
         "print(1)",
     ]
     assert solved(code) == "for x in y:\n        pass\nprint(1)"
+
+
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_the_complaint_of_a_stub_is_known_in_every_language(lang: str):
+    code = stub("# BEGIN SOLUTION\n# END SOLUTION", 12, lang)
+    assert to_write(re.search('"(.*)"', code)[1]) == 12
+    assert to_write("Exercise caution") == to_write("Exercise 1: write") == to_write("9" * 5_000) == 0
+
+
+def test_exercises_are_numbered_with_their_cells_and_a_check_imports_what_it_calls():
+    code = "# BEGIN SOLUTION\nx = 1\n# END SOLUTION"
+    cells = [f'# %% {name} tags=["exercise"]\n{code}\n# %% {name}-check tags=["check"] points=1\n' for name in "ab"]
+    text = cells[0] + "check.a(x)\n# %%\n1\n" + cells[1] + "assert x\n"
+    found = parse(text, Path("07_rivers.py"))
+    assert [cell.number for cell in found] == [1, 1, 0, 2, 2]
+    assert found[1].source == "from edgelab.labs.lab_07_rivers import check\n\ncheck.a(x)"
+    assert found[4].source == "assert x"
 
 
 def test_what_a_cell_prints_keeps_blank_lines_and_indents():

@@ -54,7 +54,14 @@ def test_a_pass_tells_the_points_of_the_shipped_notebook(monkeypatch, capsys):
     monkeypatch.setattr(progress, "points", lambda lab: {"weight-bytes": 2})
     with exercise("01_edge_budget", "weight-bytes"):
         check_that(True, "never said")
-    assert capsys.readouterr().out == "✓ weight-bytes: correct (points: 2).\n"
+    assert capsys.readouterr().out == "✓ Exercise 1: correct (2 points).\n"
+
+
+def test_one_point_is_no_points(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "points", lambda lab: {"x": 1})
+    with exercise("01_edge_budget", "x"):
+        check_that(True, "never said")
+    assert capsys.readouterr().out == "✓ x: correct (1 point).\n"
 
 
 def test_a_wrong_answer_counts_as_an_attempt_and_is_raised():
@@ -116,11 +123,11 @@ def test_a_mistake_that_fails_on_an_input_is_no_obstacle():
 
 def test_an_untouched_exercise_is_no_attempt_and_one_sentence():
     def stub(params, bits):
-        raise NotImplementedError("Exercise x: write your code here")
+        raise NotImplementedError("Exercise 2: write your code here")
 
     with pytest.raises(Untouched) as caught, exercise("lab", "x"):
         check_function(stub, CASES)
-    assert str(caught.value).startswith("exercise x is still to be written.")
+    assert str(caught.value).startswith("exercise 2 is still to be written.")
     assert not Path(".edgelab").exists()
 
 

@@ -1,5 +1,6 @@
 """The command line: quick to answer, one sentence for a mistake, exit codes that scripts can rely on."""
 
+import re
 import subprocess
 import sys
 import time
@@ -66,7 +67,7 @@ def test_lab_copies_and_starts(run, started, tmp_path: Path):
     assert (result.exit_code, result.stderr) == (0, "")
     assert (tmp_path / "mine" / "es" / "00_start.ipynb").exists()
     (arguments,) = started
-    assert "--LabApp.default_url=/lab/tree/es/00_start.ipynb" in arguments
+    assert "--LabApp.default_url=/lab/tree/es/index.md" in arguments
     assert f"--ServerApp.root_dir={tmp_path / 'mine'}" in arguments
 
 
@@ -139,6 +140,43 @@ def test_build_writes_references(run, labs: Path, tmp_path: Path):
     assert result.exit_code == 0
     assert (tmp_path / "reference" / "es" / "01_x.ipynb").exists()
     assert not (labs / "01_x.ipynb").exists()
+
+
+@pytest.fixture
+def in_spanish(tmp_path: Path):
+    """Run `edgelab` in a Spanish terminal."""
+    environment = {"PATH": "/usr/bin", "LANG": "es_ES.UTF-8", "PYTHONUTF8": "1", "COLUMNS": "200"}
+    return lambda *words: subprocess.run(
+        [sys.executable, "-m", "edgelab", *words], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["lab"], ["grade"], ["build"]], ids=["all", "lab", "grade", "build"])
+def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
+    done = in_spanish(*words, "--help")
+    assert done.returncode == 0
+    assert f"Uso: edgelab {' '.join(words)}".rstrip() in done.stdout
+    assert "Mostrar esta ayuda y terminar." in done.stdout
+    english = re.findall(
+        r"\b(?:Usage|Options|Arguments|Commands|OPTIONS|default:|required|Show|the|and|of|your)\b", done.stdout
+    )
+    assert english == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["grade"], "Falta SUBMISSIONS. Más: edgelab grade --help\n"),
+        (["grade", "folder"], "Falta --out. Más: edgelab grade --help\n"),
+        (["lab", "--foo"], "No existe la opción --foo. Más: edgelab lab --help\n"),
+        (["lab", "--port", "x"], "Este valor no sirve para --port. Más: edgelab lab --help\n"),
+        (["nosuch"], "No existe la orden nosuch. Hay estas: lab, doctor, measure, build, grade, new-lab.\n"),
+    ],
+    ids=["argument missing", "option missing", "no such option", "no number", "no such command"],
+)
+def test_what_is_mistyped_is_one_sentence_in_the_terminals_language(in_spanish, words: list[str], sentence: str):
+    done = in_spanish(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
 
 
 def test_messages_follow_the_terminals_language(tmp_path: Path):

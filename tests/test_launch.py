@@ -155,6 +155,8 @@ def test_jupyter_serves_this_computer_only_and_keeps_its_token(mine: Path):
     arguments = launch.jupyter_arguments(mine, "es", 9000, browser=False)
     assert "--ServerApp.ip=127.0.0.1" in arguments
     assert "--LabApp.default_url=/lab/tree/es/00_start.ipynb" in arguments
+    opened = launch.jupyter_arguments(mine, "es", 9000, page="es/index.md")
+    assert "--LabApp.default_url=/lab/tree/es/index.md" in opened
     assert "--no-browser" in arguments
     assert "--no-browser" not in launch.jupyter_arguments(mine, "en", 9000)
     assert not any("token" in argument or "password" in argument for argument in arguments)
@@ -195,7 +197,7 @@ def test_a_page_is_served_behind_a_token(tmp_path: Path):
         address = _wait_for_address(server, tmp_path / "log", port)
         with urllib.request.urlopen(address, timeout=30) as page:
             assert page.status == 200
-            assert "00_start.ipynb" in page.url
+            assert "index.md" in page.url
         assert address.startswith(f"http://127.0.0.1:{port}/")
         with urllib.request.urlopen(address.split("?")[0], timeout=30) as page:
             assert "/login" in page.url

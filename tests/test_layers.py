@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "edgelab"
 # What each part may import, besides itself and the ground: errors, i18n, bars, numbers and the root of the package.
 FOUNDATION = {"data", "models", "train", "measure"}
-TECHNIQUES = {"pruning", "quantization"}  # they never import each other
+TECHNIQUES = {"distillation", "pruning", "quantization"}  # they never import each other
 MAY_IMPORT = {
     "errors": set(),
     "i18n": set(),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "train": {"data"},
     "pruning": FOUNDATION,
     "quantization": FOUNDATION,
+    "distillation": FOUNDATION,
     "deploy": FOUNDATION | TECHNIQUES,
     "bench": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "grading"},
     "doctor": {"data", "course"},
@@ -30,7 +31,8 @@ MAY_IMPORT = {
     "explore": FOUNDATION | {"course", "deploy"},
     "labs": FOUNDATION | TECHNIQUES | {"course", "deploy", "doctor", "explore"},
     "grading": {"course"},
-    "cli": FOUNDATION | {"course", "deploy", "grading", "doctor"},
+    "typer_words": set(),
+    "cli": FOUNDATION | {"course", "deploy", "grading", "doctor", "typer_words"},
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
 }

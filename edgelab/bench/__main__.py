@@ -1,4 +1,4 @@
-"""`python -m edgelab.bench quantization`, `pruning` or `grading`: the headline figures beside their goals."""
+"""`python -m edgelab.bench TOPIC`: the headline figures of a topic beside their goals."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +42,20 @@ def _pruning(
     from edgelab.bench import pruning_goals
 
     report(pruning_goals.claims(models), as_json)
+
+
+@app.command("distillation")
+def _distillation(
+    trainings: Annotated[Path, typer.Argument(help="Folder that edgelab.bench.distillation_training has filled.")],
+    as_json: Json = None,
+    few_bits: Annotated[
+        bool, typer.Option("--few-bits/--no-few-bits", help="Also train for few bits: about ten minutes.")
+    ] = True,
+) -> None:
+    """Judge students beside their teachers, and the whole pipeline, on signs and on Fashion-MNIST."""
+    from edgelab.bench import distillation_goals
+
+    report(distillation_goals.claims(trainings, few_bits=few_bits), as_json)
 
 
 @app.command("grading")

@@ -13,9 +13,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from edgelab.course import translate
+from edgelab.course.code_words import reworded
 from edgelab.course.folder import write_whole
 from edgelab.course.source import GRADED, BuildError, Cell, Problem, read_source, solved, stub
 from edgelab.errors import EdgelabError
+from edgelab.i18n import reload_catalogues
 
 TRANSLATIONS = ("es",)
 PACKAGE = Path(__file__).parent.parent
@@ -28,16 +30,17 @@ def build(labs: Path) -> list[Path]:
         BuildError: all that is malformed in the sources; nothing is written then.
     """
     changed = []
-    for path, content in _learner_notebooks(labs).items():
-        if not path.exists() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, content)
-            changed.append(path)
     if _has_package(labs) and (po := catalogue()).exists():
         mo = po.with_suffix(".mo")
         if not mo.exists() or mo.read_bytes() != translate.compiled(po):
             write_whole(mo, translate.compiled(po))
             changed.append(mo)
+            reload_catalogues()  # stubs take their words from it
+    for path, content in _learner_notebooks(labs).items():
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+            changed.append(path)
     return changed
 
 
@@ -94,11 +97,13 @@ def update_translations(labs: Path) -> list[str]:
 def learner(source: Path, lang: str = "en") -> NotebookNode:
     """Return the notebook that learners open: stubs for solutions, no hidden or solution cell, no output.
 
+    Prose, docstrings and comments are in `lang`, where they are translated; the code is the same in every language.
+
     Raises:
         BuildError: the source is malformed.
     """
     cells = [cell for cell in read_source(source) if cell.role not in ("hidden", "solution")]
-    return _notebook(source, lang, [(cell, stub(cell.source, cell.name)) for cell in cells])
+    return _notebook(source, lang, [(cell, stub(cell.source, cell.number, lang)) for cell in cells])
 
 
 def reference(source: Path, lang: str = "en", *, hidden: bool = False, outputs: bool = True) -> NotebookNode:
@@ -212,7 +217,7 @@ def _notebook(source: Path, lang: str, cells: list[tuple[Cell, str]]) -> Noteboo
         if cell.kind == "markdown":
             nodes.append(new_markdown_cell(translated.get(text, text), id=cell.id, metadata=_metadata(cell)))
         else:
-            nodes.append(new_code_cell(text, id=cell.id, metadata=_metadata(cell)))
+            nodes.append(new_code_cell(reworded(text, translated), id=cell.id, metadata=_metadata(cell)))
     return new_notebook(
         cells=nodes,
         metadata={

@@ -24,11 +24,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from edgelab.course import progress
+from edgelab.course import not_run, progress
 from edgelab.course.comparison import TOLERANCE, Difference, as_json, difference, snapshot
-from edgelab.course.source import TO_WRITE
+from edgelab.course.source import to_write
 from edgelab.errors import EdgelabError
-from edgelab.i18n import _
+from edgelab.i18n import _, ngettext
+
+not_run.explain_in_notebooks()  # here, since the cell that is run first after a restart is a check
 
 
 class NotYet(Exception):
@@ -39,7 +41,7 @@ class NotYet(Exception):
 
 
 class Untouched(NotYet):
-    """The exercise, or one that it builds on, is still to be written."""
+    """What the check needs is not there: the exercise is still to be written, or cells above were not run."""
 
 
 class Stopped(NotYet):
@@ -90,9 +92,14 @@ def exercise(lab: str, name: str) -> Iterator[None]:
         _record(lab, name, passed=False)
         raise
     _record(lab, name, passed=True)
-    points = progress.points(lab).get(name)
-    text = _("✓ %(exercise)s: correct.") if points is None else _("✓ %(exercise)s: correct (points: %(points)d).")
-    print(text % {"exercise": name, "points": points})
+    number, points = progress.exercise_number(lab, name), progress.points(lab).get(name)
+    title = name if number is None else _("Exercise %(number)d") % {"number": number}
+    text = _("✓ %(exercise)s: correct.")
+    if points is not None:
+        text = ngettext(
+            "✓ %(exercise)s: correct (%(points)d point).", "✓ %(exercise)s: correct (%(points)d points).", points
+        )
+    print(text % {"exercise": title, "points": points})
 
 
 def ask(answer: Callable, *args: Any, call: str = "") -> Any:
@@ -122,9 +129,11 @@ def guarded(call: str, function: Callable, *args: Any, **options: Any) -> Any:
     except NotYet:
         raise
     except Exception as error:
-        if found := to_write(error):
-            message = _("exercise %(name)s is still to be written. Put your code where its cell says YOUR CODE HERE.")
-            raise Untouched(message % {"name": found}) from None
+        if isinstance(error, NotImplementedError) and (number := to_write(str(error))):
+            text = _("exercise %(number)d is still to be written. Put your code where its cell says YOUR CODE HERE.")
+            raise Untouched(text % {"number": number}) from None
+        if text := not_run.sentence(error):
+            raise Untouched(text) from None
         raise Stopped(call, error) from None
 
 
@@ -188,19 +197,6 @@ def _record(lab: str, name: str, *, passed: bool) -> None:
         progress.record_check(lab, name, passed)
     except EdgelabError as error:  # a folder that cannot be written does not make an answer wrong
         print(_("This check could not be noted in your progress. %(reason)s") % {"reason": error})
-
-
-def to_write(error: Exception) -> str:
-    """Return the name of the exercise whose untouched stub raised `error`; nothing for any other error.
-
-    >>> to_write(NotImplementedError("Exercise half: write your code here"))
-    'half'
-    """
-    begin, _name, end = TO_WRITE.partition("%s")
-    text = str(error)
-    if isinstance(error, NotImplementedError) and text.startswith(begin) and text.endswith(end):
-        return text[len(begin) : -len(end)]
-    return ""
 
 
 def _own_lines(error: Exception) -> list[str]:

@@ -1,6 +1,7 @@
-"""`edgelab lab`: copy the labs into the learner's own folder, start JupyterLab there, open the first lab."""
+"""`edgelab lab`: copy the labs into the learner's own folder, start JupyterLab there, open the page with all labs."""
 
 import hashlib
+import json
 import os
 import socket
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import LANGUAGES, _
 
 FIRST_LAB = "00_start.ipynb"
+LOCALES = {"en": "en", "es": "es_ES"}  # as JupyterLab calls the languages of its menus
 FIRST_PORT = 8888
 
 
@@ -111,9 +113,12 @@ def choose_port(port: int | None) -> int:
     raise EdgelabError(_("No free port was found. Choose one with --port."))
 
 
-def jupyter_arguments(target: Path, lang: str, port: int, *, browser: bool = True) -> list[str]:
-    """Return the command line of a JupyterLab that serves `target` to this computer only, behind its usual token."""
-    first = FIRST_LAB if lang == "en" else f"{lang}/{FIRST_LAB}"
+def jupyter_arguments(target: Path, lang: str, port: int, *, browser: bool = True, page: str = "") -> list[str]:
+    """Return the command line of a JupyterLab that serves `target` to this computer only, behind its usual token.
+
+    It opens `page`, a path in `target`; the first lab, if there is none.
+    """
+    first = page or (FIRST_LAB if lang == "en" else f"{lang}/{FIRST_LAB}")
     arguments = [
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
@@ -128,6 +133,19 @@ def jupyter_arguments(target: Path, lang: str, port: int, *, browser: bool = Tru
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # a container, most likely
         arguments.append("--allow-root")
     return arguments
+
+
+def choose_menus(target: Path, lang: str) -> None:
+    """Let JupyterLab's menus be in `lang`, unless the learner's own settings ask for another language.
+
+    JupyterLab takes defaults from the folders `labconfig` of its configuration path. Without the language's pack its
+    menus stay English.
+    """
+    folder = make_folder(target / STATE / "jupyter" / "labconfig")
+    defaults = {"@jupyterlab/translation-extension:plugin": {"locale": LOCALES[lang]}}
+    write_whole(folder / "default_setting_overrides.json", json.dumps(defaults, indent=1).encode())
+    before = os.environ.get("JUPYTER_CONFIG_PATH", "")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, (str(folder.parent.resolve()), before)))
 
 
 def start(arguments: list[str]) -> None:

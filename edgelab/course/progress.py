@@ -1,21 +1,29 @@
 """What a learner has done: checks passed and predictions made, in `progress.json`, and the board that adds them up."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgelab.course.folder import edit, read, shipped_labs, state_dir
 from edgelab.i18n import language
 
+FILE = "progress.json"
+
 
 @dataclass(frozen=True)
 class LabProgress:
-    """One row of the board: points got out of those that the lab's self-checks give."""
+    """One row of the board: points got out of those that the lab's self-checks give, and what the lab says of itself.
+
+    `minutes` is what it takes; `questions` are those that its first cell lists, none where its title is the question.
+    """
 
     lab: str
     title: str
     points: int
     possible: int
+    minutes: int | None
+    questions: tuple[str, ...]
 
 
 def record_check(lab: str, exercise: str, passed: bool) -> None:
@@ -30,9 +38,9 @@ def record_check(lab: str, exercise: str, passed: bool) -> None:
         record["passed"] = passed or record.get("passed", False)
 
 
-def passed(lab: str) -> set[str]:
-    """Return the names of the lab's exercises whose check has passed."""
-    checks = read(_file()).get("checks", {}).get(lab, {})
+def passed(lab: str, state: Path | None = None) -> set[str]:
+    """Return the names of the lab's exercises whose check has passed, in the learner's folder `state`."""
+    checks = read((state or state_dir()) / FILE).get("checks", {}).get(lab, {})
     return {exercise for exercise, record in checks.items() if record.get("passed")}
 
 
@@ -51,9 +59,13 @@ def predictions(lab: str) -> dict[str, float]:
     return dict(read(_file()).get("predictions", {}).get(lab, {}))
 
 
-def board() -> list[LabProgress]:
-    """Return a row per shipped lab, in the order of the course, titled in the learner's language."""
-    return [_row(path) for path in sorted(shipped_labs().glob("[0-9][0-9]_*.ipynb"))]
+def board(state: Path | None = None, lang: str = "") -> list[LabProgress]:
+    """Return a row per shipped lab, in the order of the course, titled in `lang`, or in the learner's language.
+
+    `state` is the learner's `.edgelab`, where it is not that of the working directory.
+    """
+    labs = sorted(shipped_labs().glob("[0-9][0-9]_*.ipynb"))
+    return [_row(path, state, lang or language()) for path in labs]
 
 
 def points(lab: str) -> dict[str, int]:
@@ -62,26 +74,50 @@ def points(lab: str) -> dict[str, int]:
     return _points(_notebook(path)) if path.exists() else {}
 
 
-def _row(path: Path) -> LabProgress:
-    translated = path.parent / language() / path.name
-    possible, done = points(path.stem), passed(path.stem)
+def exercise_number(lab: str, exercise: str) -> int | None:
+    """Return the number of an exercise in its lab, from 1; None where no shipped notebook has it."""
+    path = shipped_labs() / f"{lab}.ipynb"
+    order = _exercises(_notebook(path)) if path.exists() else []
+    return order.index(exercise) + 1 if exercise in order else None
+
+
+def _row(path: Path, state: Path | None, lang: str) -> LabProgress:
+    translated = path.parent / lang / path.name
+    possible, done = points(path.stem), passed(path.stem, state)
+    text = _prose(_notebook(translated if translated.exists() else path))
+    title = re.search(r"(?m)^# (.*)", text)
+    minutes = re.search(r"(\d+) minut", text)  # in English and in Spanish
     return LabProgress(
         lab=path.stem,
-        title=_title(_notebook(translated if translated.exists() else path)) or path.stem,
+        title=title[1].strip() if title else path.stem,
         points=sum(value for exercise, value in possible.items() if exercise in done),
         possible=sum(possible.values()),
+        minutes=int(minutes[1]) if minutes else None,
+        questions=_questions(text.partition("\n## ")[0]),
     )
 
 
 def _points(notebook: dict) -> dict[str, int]:
-    marks = (cell["metadata"].get("edgelab", {}) for cell in notebook["cells"])
-    return {mark["exercise"]: mark["points"] for mark in marks if mark.get("role") == "check"}
+    return {mark["exercise"]: mark["points"] for mark in _marks(notebook) if mark.get("role") == "check"}
 
 
-def _title(notebook: dict) -> str:
-    """Return the notebook's first heading."""
-    lines = (line for cell in notebook["cells"] if cell["cell_type"] == "markdown" for line in cell["source"])
-    return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), "")
+def _exercises(notebook: dict) -> list[str]:
+    return [mark["name"] for mark in _marks(notebook) if mark.get("role") == "exercise"]
+
+
+def _marks(notebook: dict) -> list[dict]:
+    return [cell["metadata"].get("edgelab", {}) for cell in notebook["cells"]]
+
+
+def _questions(text: str) -> tuple[str, ...]:
+    """Return the items of the first numbered list, each on one line, if they ask something."""
+    items = re.search(r"(?m)^1\. (?:.+\n?)+", text)
+    found = re.split(r"(?m)^\d\. ", items[0])[1:] if items else []
+    return tuple(" ".join(item.split()) for item in found if item.rstrip().endswith("?"))
+
+
+def _prose(notebook: dict) -> str:
+    return "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
 
 
 def _notebook(path: Path) -> dict:
@@ -89,4 +125,4 @@ def _notebook(path: Path) -> dict:
 
 
 def _file() -> Path:
-    return state_dir() / "progress.json"
+    return state_dir() / FILE

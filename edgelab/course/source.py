@@ -7,20 +7,24 @@ An `exercise` holds `# BEGIN SOLUTION` ... `# END SOLUTION`; a `check` or a `hid
 (`name-check`, `name-hidden`, `name-hidden-empty`). A `check` has `points=2`; a `hidden` cell, which only the grader
 runs, may have points of its own. A `solution` is in the reference only. Code may end in lines `# > text`: what it
 prints in the reference run. What stands before the first cell is a note to maintainers.
+
+A check that calls a function of the lab's `check` module imports it, though the source does not say so: it is the cell
+that is run first, and alone, after a restart.
 """
 
+import ast
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgelab.errors import EdgelabError
+from edgelab.i18n import LANGUAGES, translator
 
 ROLES = ("exercise", "check", "hidden", "solution")
 GRADED = ("check", "hidden")
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
-TO_WRITE = "Exercise %s: write your code here"  # what an untouched exercise says
 
 _HEADER = re.compile(
     r"# %%(?: (?P<markdown>\[markdown\]))?(?: (?P<name>[^\s=\[\]]+))?"
@@ -53,7 +57,10 @@ class BuildError(EdgelabError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the source: `id` is stable, `line` is where it starts, `printed` what its `# > ` lines promise."""
+    """A cell of the source: `id` is stable, `line` is where it starts, `printed` what its `# > ` lines promise.
+
+    `number` is that of the exercise which the cell is, or belongs to, counted from 1 in the lab; 0 for other cells.
+    """
 
     kind: str
     id: str
@@ -63,6 +70,7 @@ class Cell:
     source: str
     printed: str
     line: int
+    number: int = 0
 
     @property
     def exercise(self) -> str:
@@ -97,7 +105,7 @@ def parse(text: str, path: Path) -> list[Cell]:
         problems.append(Problem(path, 1, "no cell: a cell starts with a line `# %%`"))
     if problems:
         raise BuildError(sorted(problems))
-    return _with_ids(cells)
+    return _with_numbers(_with_ids(cells), path.stem)
 
 
 def _blocks(text: str) -> list[tuple[int, str, list[str]]]:
@@ -219,7 +227,7 @@ def _check_syntax(start: int, body: list[str], problems: list[tuple[int, str]]) 
     """Compile the cell as it stands and as the learner gets it, unless it uses IPython's own syntax."""
     if any(line.lstrip().startswith(("%", "!", "?")) for line in body):
         return
-    for what, source in (("", "\n".join(body)), ("once the solution is taken out: ", stub("\n".join(body), "x"))):
+    for what, source in (("", "\n".join(body)), ("once the solution is taken out: ", stub("\n".join(body), 1))):
         try:
             compile(source, "cell", "exec", flags=0x2000)  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, as notebooks allow
         except SyntaxError as error:
@@ -227,25 +235,61 @@ def _check_syntax(start: int, body: list[str], problems: list[tuple[int, str]]) 
             return
 
 
-def stub(source: str, name: str) -> str:
+def stub(source: str, number: int, lang: str = "en") -> str:
     r"""Return an exercise's code with each solution replaced by a line that says it is the learner's turn.
 
-    >>> print(stub("def f(x):\n    # BEGIN SOLUTION\n    return 2 * x\n    # END SOLUTION", "double"))
+    >>> print(stub("def f(x):\n    # BEGIN SOLUTION\n    return 2 * x\n    # END SOLUTION", 3))
     def f(x):
         # YOUR CODE HERE
-        raise NotImplementedError("Exercise double: write your code here")
+        raise NotImplementedError("Exercise 3: write your code here")
     """
+    _ = translator(lang)
     kept, inside = [], False
     for line in source.split("\n"):
         if line.strip() == BEGIN:
             inside = True
-            kept.append(f"{_indent(line)}# YOUR CODE HERE")
-            kept.append(f'{_indent(line)}raise NotImplementedError("{TO_WRITE % name}")')
+            kept.append(f"{_indent(line)}# {_('YOUR CODE HERE')}")
+            kept.append(f'{_indent(line)}raise NotImplementedError("{_complaint(number, lang)}")')
         elif line.strip() == END:
             inside = False
         elif not inside:
             kept.append(line)
     return "\n".join(kept)
+
+
+def _complaint(number: int, lang: str) -> str:
+    """Return what an untouched exercise says when it is called."""
+    _ = translator(lang)
+    return _("Exercise %(number)d: write your code here") % {"number": number}
+
+
+def to_write(text: str) -> int:
+    """Return the number of the exercise that says `text`, in any language, while it is untouched; 0 for other texts.
+
+    >>> to_write("Exercise 3: write your code here"), to_write("a shape does not fit")
+    (3, 0)
+    """
+    found = re.search(r"\d{1,3}", text)
+    number = int(found[0]) if found else 0
+    return number if any(text == _complaint(number, lang) for lang in LANGUAGES) else 0
+
+
+def code_alone(source: str) -> str:
+    r"""Return what a cell's code does, as text: without comments, docstrings and layout, which languages differ in.
+
+    >>> code_alone("def f(x):\n    'Half.'\n    return x / 2") == code_alone("def f(x):  # medio\n    return x / 2")
+    True
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            del node.body[0]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (number := to_write(node.value)):
+            node.value = _complaint(number, "en")
+    return ast.dump(tree)
 
 
 def solved(source: str) -> str:
@@ -290,5 +334,18 @@ def _with_ids(cells: list[Cell]) -> list[Cell]:
                 copy += 1
                 chosen = f"{base}-{copy}"
             taken.add(chosen)
-        done.append(Cell(**{**vars(cell), "id": chosen}))
+        done.append(replace(cell, id=chosen))
+    return done
+
+
+def _with_numbers(cells: list[Cell], lab: str) -> list[Cell]:
+    """Number the exercises, each with its graded cells, and let checks import what they call."""
+    order = [cell.name for cell in cells if cell.role == "exercise"]
+    done = []
+    for cell in cells:
+        number = order.index(cell.exercise) + 1 if cell.exercise in order and cell.role else 0
+        source = cell.source
+        if cell.role == "check" and re.search(r"(?m)^check\.", source):
+            source = f"from edgelab.labs.lab_{lab} import check\n\n{source}"
+        done.append(replace(cell, number=number, source=source))
     return done

@@ -6,15 +6,17 @@ Only maintainers need this module (and polib): learners open finished notebooks 
 import ast
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polib
 
+from edgelab.course.code_words import words
 from edgelab.course.folder import write_whole
-from edgelab.course.source import BuildError, Cell, Problem
+from edgelab.course.source import BuildError, Cell, Problem, stub
 
+_IN_EVERY_STUB = "YOUR CODE HERE"  # which the package's own catalogue has
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[^a-zA-Z%]*[a-zA-Z]|%%")
 
 
@@ -29,19 +31,33 @@ class Message:
 
 
 def cell_messages(path: Path, cells: Iterable[Cell]) -> list[Message]:
-    """Return a message per prose cell of a lab's source: whole cells keep a translation coherent."""
-    return [Message(cell.source, path, cell.line) for cell in cells if cell.kind == "markdown"]
+    """Return what a lab's source says to learners: its prose, and the docstrings and comments of code that they see.
+
+    A prose cell is one message: that keeps a translation coherent.
+    """
+    messages = []
+    for cell in cells:
+        if cell.kind == "markdown":
+            messages.append(Message(cell.source, path, cell.line))
+        elif cell.role not in ("hidden", "solution"):
+            found = (one.text for one in words(stub(cell.source, cell.number)))
+            messages += [Message(text, path, cell.line) for text in found if text != _IN_EVERY_STUB]
+    return messages
 
 
 def package_messages(package: Path) -> list[Message]:
-    """Return the text of every `_("...")` and `ngettext("...", "...", n)` in the package's modules.
+    """Return the texts of `_("...")`, `N_("...")` and `ngettext("...", "...", n)` in the package, and of `--help`.
 
     Raises:
         BuildError: such a call has a text that is not written out, so that no catalogue can hold it.
     """
-    messages, problems = [], []
+    messages: list[Message] = []
+    problems = []
     for path in sorted(package.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+        if path == package / "cli.py":
+            messages += _help(path, tree)
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not (wanted := _texts_wanted(node)):
                 continue
             constants = [argument.value for argument in node.args[:wanted] if isinstance(argument, ast.Constant)]
@@ -55,9 +71,18 @@ def package_messages(package: Path) -> list[Message]:
     return sorted(messages, key=lambda message: (message.path, message.line))
 
 
+def _help(path: Path, tree: ast.Module) -> Iterator[Message]:
+    """Yield what `--help` shows: the docstring of each command, and each text that stands behind `help=`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
+            yield Message(str(node.value.value), path, node.value.lineno)
+        elif isinstance(node, ast.FunctionDef) and node.decorator_list and (text := ast.get_docstring(node)):
+            yield Message(text, path, node.lineno)
+
+
 def _texts_wanted(call: ast.Call) -> int:
     """Return how many texts a call gives to gettext: one, two with a plural, none if it calls something else."""
-    return {"_": 1, "ngettext": 2}.get(call.func.id, 0) if isinstance(call.func, ast.Name) else 0
+    return {"_": 1, "N_": 1, "ngettext": 2}.get(call.func.id, 0) if isinstance(call.func, ast.Name) else 0
 
 
 def translations(path: Path) -> dict[str, str]:

@@ -82,6 +82,7 @@ def shown_row(name: str) -> str:
         "ResNet tiny": _("ResNet tiny"),
         "4-bit QAT": _("4-bit QAT"),
         "90 % zeros": _("90 % zeros"),
+        "distilled student": _("distilled student"),
     }
     return names.get(name, name)
 

@@ -14,11 +14,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgelab.course.source import Cell, stub
+from edgelab.course.source import Cell, code_alone, stub
 from edgelab.grading.needed import names
 from edgelab.grading.returned import Returned, ReturnedCell
 
 MAX_PARSED = 200_000  # characters: a syntax tree takes hundreds of times the memory of its source
+MAX_OTHERS = 300_000  # characters of the learner's other cells, in which an answer is looked for
+# Lines that IPython understands and Python does not: `%magic`, `!command`, `half?`; and `files = !ls`.
+_MAGIC = re.compile(r"(?m)^[ \t]*(?:[%!?].*|[\w.*%]+\?\??[ \t]*)$")
+_ASSIGNED_MAGIC = re.compile(r"(?m)=[ \t]*[%!].*$")
 # What nbval takes for an instruction, when it stands alone in a comment.
 _INSTRUCTION = re.compile(r"\s*#+\s*(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*")
 
@@ -37,20 +41,23 @@ class Answer:
 
 def answers(returned: Returned, cells: Sequence[Cell]) -> dict[str, Answer]:
     """Return the learner's answers by exercise; an exercise of which there is no trace is left out."""
-    stubs = {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+    stubs = {cell.name: stub(cell.source, cell.number) for cell in cells if cell.role == "exercise"}
     asked = {name: set(defined(source)) for name, source in stubs.items()}
     ours = _Ours(cells, stubs)
     own: dict[str, list[int]] = {name: [] for name in stubs}
     others: dict[int, tuple[set[str], set[str]]] = {}
+    left = MAX_OTHERS
     for place, cell in enumerate(returned.cells):
         if (exercise := ours.exercise(cell)) is not None:
             own[exercise].append(place)
-        elif cell.is_code and not ours.has(cell):
+        elif cell.is_code and not ours.has(cell) and len(cell.source) <= left:
+            left -= len(cell.source)
             others[place] = names(_read(cell.source)[0])
     ticked = _ticked(returned.cells, cells)
     found = {}
     for exercise, source in stubs.items():
-        places, where = _places(own[exercise], source, asked[exercise], returned.cells, others)
+        beside = [place for name in stubs if name != exercise for place in own[name] if returned.cells[place].is_code]
+        places, where = _places(own[exercise], source, asked[exercise], returned.cells, others, beside)
         if places:
             helpers = _helpers(places, returned.cells, others, ours.names)
             parts = [_without_instructions(returned.cells[place].source) for place in sorted({*places, *helpers})]
@@ -60,7 +67,19 @@ def answers(returned: Returned, cells: Sequence[Cell]) -> dict[str, Answer]:
 
 def answer_names(cells: Sequence[Cell]) -> list[str]:
     """Return the names that exercises ask for: the functions, classes and values that their stubs define."""
-    return [name for cell in cells if cell.role == "exercise" for name in defined(stub(cell.source, cell.name))]
+    return [name for cell in cells if cell.role == "exercise" for name in defined(stub(cell.source, cell.number))]
+
+
+def untouched(code: str, source: str) -> bool:
+    r"""Return whether `code` is that of the stub `source`, in whatever language its words are.
+
+    >>> half = "def half(x):\n    # BEGIN SOLUTION\n    return x / 2\n    # END SOLUTION"
+    >>> untouched(stub(half, 1, "es"), stub(half, 1)), untouched("def half(x):\n    return x / 2", stub(half, 1))
+    (True, False)
+    """
+    if code.strip() == source.strip():
+        return True
+    return "NotImplementedError" in code and len(code) <= MAX_PARSED and _alone(code) == _alone(source)
 
 
 def defined(source: str) -> list[str]:
@@ -87,11 +106,14 @@ class _Ours:
         self._stubs = stubs
         self._ids = {cell.id for cell in code}
         self._sources = {cell.source.strip() for cell in code}
+        self._commented = {_alone(cell.source) for cell in code if "#" in cell.source}  # in any language
         given = [names(cell.source)[0] for cell in code if cell.role != "hidden"]
         self.names = set(dir(builtins)).union(*given, *map(defined, stubs.values()))
 
     def has(self, cell: ReturnedCell) -> bool:
-        return cell.id in self._ids or cell.source.strip() in self._sources or not cell.source.strip()
+        if cell.id in self._ids or cell.source.strip() in self._sources or not cell.source.strip():
+            return True
+        return "#" in cell.source and len(cell.source) <= MAX_PARSED and _alone(cell.source) in self._commented
 
     def exercise(self, cell: ReturnedCell) -> str | None:
         """Return the exercise whose own cell it is: by its id, else by its name; if it has neither, by its stub."""
@@ -99,28 +121,33 @@ class _Ours:
             return cell.id
         if cell.name in self._stubs:
             return cell.name
-        untouched = (name for name, source in self._stubs.items() if cell.is_code and cell.source.strip() == source)
-        return next(untouched, None)
+        found = (name for name, source in self._stubs.items() if cell.is_code and untouched(cell.source, source))
+        return next(found, None)
 
 
 def _places(
     own: Sequence[int],
-    untouched: str,
+    source: str,
     asked: set[str],
     cells: Sequence[ReturnedCell],
     others: dict[int, tuple[set[str], set[str]]],
+    beside: Sequence[int],
 ) -> tuple[list[int], str]:
-    """Return the cells of an answer, and where they were found."""
+    """Return the cells of an answer, and where they were found; `beside` are the own cells of other exercises.
+
+    Jupyter's "merge cells" leaves several answers in one of these.
+    """
     code = [place for place in own if cells[place].is_code]
-    worked_on = [place for place in code if cells[place].source.strip() != untouched]
-    text = [place for place in own if not cells[place].is_code and cells[place].source.strip() != untouched]
+    worked_on = [place for place in code if not untouched(cells[place].source, source)]
+    text = [place for place in own if not cells[place].is_code and not untouched(cells[place].source, source)]
     if not worked_on and text:
         return text, "text"
     if asked <= set(defined("\n".join(cells[place].source for place in worked_on))):
         return worked_on, ""
-    elsewhere = [place for place in others if asked & set(defined(cells[place].source))]
-    if elsewhere:
-        return [*worked_on, elsewhere[-1]], "elsewhere"
+    for candidates in (others, beside):
+        elsewhere = [place for place in candidates if asked & set(defined(cells[place].source))]
+        if elsewhere:
+            return [*worked_on, elsewhere[-1]], "elsewhere"
     if worked_on and _read(cells[worked_on[-1]].source)[1] is None and worked_on[-1] + 1 in others:
         rest = [*worked_on, worked_on[-1] + 1]  # split in the middle of a function
         if asked <= set(defined("\n".join(cells[place].source for place in rest))):
@@ -135,13 +162,19 @@ def _helpers(
     known: set[str],
 ) -> set[int]:
     """Return the learner's other cells that give what the cells of an answer use, and nobody else gives."""
+    giving: dict[str, set[int]] = {}
+    for place, (gives, _uses) in others.items():
+        for name in gives:
+            giving.setdefault(name, set()).add(place)
+    given = set(known)
     kept: set[int] = set()
     new = set(places)
-    while new:
+    while new:  # each cell is looked at once: a chain of a thousand helpers is no reason to wait
         kept |= new
-        found = [names(_read(cells[place].source)[0]) for place in kept]
-        wanted = set().union(*(uses for _gives, uses in found)) - known.union(*(gives for gives, _uses in found))
-        new = {place for place, (gives, _uses) in others.items() if gives & wanted} - kept
+        found = [others.get(place) or names(_read(cells[place].source)[0]) for place in new]
+        given.update(*(gives for gives, _uses in found))
+        wanted = set().union(*(uses for _gives, uses in found)) - given
+        new = set().union(*(giving.get(name, ()) for name in wanted)) - kept
     return kept - set(places)
 
 
@@ -162,12 +195,22 @@ def _whole(parts: list[str]) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def _alone(source: str) -> str:
+    try:
+        return code_alone(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return source.strip()
+
+
 def _read(source: str) -> tuple[str, list[ast.stmt] | None]:
-    """Return code that Python can read, if need be without IPython's `%magic` and `!command`, and its statements.
+    """Return code that Python can read, if need be without what only IPython understands, and its statements.
 
     Where there is none, they are nothing and None.
     """
-    for text in (source, re.sub(r"(?m)^[ \t]*[%!].*$", "", source)) if len(source) <= MAX_PARSED else ():
+    if len(source) > MAX_PARSED:
+        return "", None
+    for with_magics in (True, False):
+        text = source if with_magics else _ASSIGNED_MAGIC.sub("= None", _MAGIC.sub("", source))
         try:
             return text, ast.parse(text).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -19,6 +19,7 @@ from edgelab.errors import EdgelabError
 from edgelab.grading import gradebook, sandbox, session
 from edgelab.grading.collect import collect
 from edgelab.grading.limits import Limits
+from edgelab.grading.mark import in_words
 from edgelab.grading.reference import Reference, points, reference
 from edgelab.grading.results import Results, only_grader
 from edgelab.grading.run import InfrastructureError, sweep
@@ -124,7 +125,7 @@ def _say(left: session.Plan) -> None:
     count = len(left.jobs)
     text = ngettext("%(count)d submission to grade", "%(count)d submissions to grade", count) % {"count": count}
     if left.kept:
-        text += ", " + _("%(kept)d already graded and unchanged") % {"kept": left.kept}
+        text += ", " + _("already graded and unchanged: %(kept)d") % {"kept": left.kept}
     print(f"{text}.", flush=True)
 
 
@@ -146,7 +147,7 @@ def _say_statuses(results: Results) -> None:
     for row in results.rows.values():
         counts[row["status"]] = counts.get(row["status"], 0) + 1
     for status, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        print(f"{count:6d}  {status}")
+        print(f"{count:6d}  {in_words(status, _)}")
 
 
 @contextmanager

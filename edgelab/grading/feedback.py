@@ -5,7 +5,6 @@ course's own prose is trusted; what the learner's code put out is not.
 """
 
 import functools
-import gettext
 import hashlib
 import html
 import os
@@ -28,7 +27,7 @@ from edgelab.grading.html_page import html_page
 from edgelab.grading.mark import Graded, Mark
 from edgelab.grading.run import CellRun
 from edgelab.grading.sandbox import PACKAGE
-from edgelab.i18n import LOCALE
+from edgelab.i18n import translator
 
 MAX_TEXT = 20_000
 MAX_PICTURE = 2_000_000
@@ -64,7 +63,7 @@ class _Renderer(IPythonRenderer):
 
 def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> str:
     """Return the page as HTML, in the language of the notebook that was handed in."""
-    _ = gettext.translation("edgelab", LOCALE, languages=[graded.lang], fallback=True).gettext
+    _ = translator(graded.lang)
     prose = {} if graded.lang == "en" else translations(po_path(source, graded.lang))
     title = _first_heading(cells, prose) or source.stem
     points = sum(mark.points for mark in graded.marks.values())
@@ -75,18 +74,18 @@ def page(graded: Graded, learner: str, source: Path, cells: Sequence[Cell]) -> s
         f"<p><strong>{html.escape(_('Points: %(points)d of %(possible)d') % {'points': points, 'possible': possible})}"
         "</strong></p>",
     ]
-    for exercise, mark in graded.marks.items():
-        body += _judged(exercise, mark, _)
+    for number, (exercise, mark) in enumerate(graded.marks.items(), start=1):
+        body += _judged(number, exercise, mark, _)
         body.append(_rendered(exercise, graded, cells, prose, with_cells=mark.verdict != "missing"))
     return html_page(f"{title}: {learner}", body, lang=graded.lang, style=_STYLE, pictures=True)
 
 
 def plain_page(graded: Graded, learner: str, lab: str) -> str:
     """Return a page with the marks and the learner's code alone: for outputs that cannot be drawn."""
-    _ = gettext.translation("edgelab", LOCALE, languages=[graded.lang], fallback=True).gettext
+    _ = translator(graded.lang)
     body = [f"<h1>{html.escape(lab)}</h1>", f"<p>{html.escape(learner)}</p>"]
-    for exercise, mark in graded.marks.items():
-        body += _judged(exercise, mark, _)
+    for number, (exercise, mark) in enumerate(graded.marks.items(), start=1):
+        body += _judged(number, exercise, mark, _)
         own = (cell for cell in graded.notebook.cells if cell.metadata.edgelab.exercise == exercise)
         code = (cell.source[:MAX_TEXT] for cell in own if cell.metadata.edgelab.role == "exercise")
         body += [f"<pre>{html.escape(source)}</pre>" for source in graded.left_out.get(exercise, code)]
@@ -95,14 +94,14 @@ def plain_page(graded: Graded, learner: str, lab: str) -> str:
 
 def with_marks_by_hand(content: str, marks: Mapping[str, tuple[float, str]], lang: str) -> str:
     """Return a page with these marks, by exercise as (points, comment), in the places that are kept for them."""
-    _ = gettext.translation("edgelab", LOCALE, languages=[lang], fallback=True).gettext
+    _ = translator(lang)
 
     def by_hand(found: re.Match) -> str:
         exercise = html.unescape(found["exercise"])
         text = ""
         if exercise in marks:
             points, comment = marks[exercise]
-            words = _("By hand: %(points)s points. %(comment)s") % {"points": f"{points:g}", "comment": comment}
+            words = _("Points given by hand: %(points)s. %(comment)s") % {"points": f"{points:g}", "comment": comment}
             text = f'<p class="verdict">{html.escape(words.strip())}</p>'
         return f"{found['begin']}{text}{found['end']}"
 
@@ -113,10 +112,10 @@ def with_marks_by_hand(content: str, marks: Mapping[str, tuple[float, str]], lan
 _BY_HAND = re.compile(r"(?s)(?P<begin><!-- by hand: (?P<exercise>[^<>]*?) -->).*?(?P<end><!-- end -->)")
 
 
-def _judged(exercise: str, mark: Mark, _: Callable[[str], str]) -> list[str]:
+def _judged(number: int, exercise: str, mark: Mark, _: Callable[[str], str]) -> list[str]:
     """Return an exercise's heading, what became of it, and the place for a mark by hand, as HTML."""
-    heading = _("%(exercise)s: %(points)d of %(possible)d points")
-    words = {"exercise": exercise, "points": mark.points, "possible": mark.possible}
+    heading = _("Exercise %(number)d. Points: %(points)d of %(possible)d")
+    words = {"number": number, "points": mark.points, "possible": mark.possible}
     state = "correct" if mark.verdict == "correct" else ""
     where = {
         "text": _("The exercise's cell had become text. Its code counts all the same."),

@@ -17,9 +17,9 @@ from pathlib import Path
 from edgelab.course.folder import write_whole
 from edgelab.errors import EdgelabError
 from edgelab.grading import class_report, feedback
-from edgelab.grading.mark import Status
+from edgelab.grading.mark import Status, in_words
 from edgelab.grading.results import Key
-from edgelab.i18n import _
+from edgelab.i18n import _, language, translator
 
 MANUAL = "manual.csv"
 _MANUAL_COLUMNS = ("learner", "user", "lab", "exercise", "points", "comment")
@@ -48,13 +48,17 @@ def read_manual(folder: Path, labs: Labs) -> Manual:
     The column `user` tells namesakes apart; where it is empty, a mark counts for everyone of that name.
 
     Raises:
-        EdgelabError: a line of it names no exercise, or no number of points.
+        EdgelabError: it is not in UTF-8, or a line of it names no exercise, or no number of points.
     """
     path = folder / MANUAL
     if not path.exists():
-        write_whole(path, _csv([_MANUAL_COLUMNS]).encode("utf-8-sig"))
+        write_whole(path, _csv([_MANUAL_COLUMNS], "utf-8-sig"))
         return {}
-    text = path.read_text("utf-8-sig")
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = _("%(path)s is not in UTF-8. Save it as “CSV UTF-8”.")
+        raise EdgelabError(message % {"path": path}) from error
     first = text.partition("\n")[0]
     separator = ";" if first.count(";") > first.count(",") else ","  # as spreadsheets save it in much of the world
     marks = {}
@@ -66,7 +70,7 @@ def read_manual(folder: Path, labs: Labs) -> Manual:
         if lab in labs and exercise not in labs[lab]:
             message = _("%(path)s, line %(line)d: lab %(lab)r has no exercise %(exercise)r.")
             raise EdgelabError(message % {**where, "lab": lab, "exercise": exercise})
-        if not re.fullmatch(r"\d+([.,]\d+)?", points):
+        if not re.fullmatch(r"[0-9]{1,9}([.,][0-9]{1,9})?", points):
             message = _("%(path)s, line %(line)d: %(points)r is no number of points.")
             raise EdgelabError(message % {**where, "points": points})
         marks[learner, user, lab, exercise] = ManualMark(float(points.replace(",", ".")), comment)
@@ -86,16 +90,16 @@ def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) ->
     for (learner, user, lab), row in sorted(rows.items()):
         learners.setdefault((learner, user), {})[lab] = row
     files = {
-        "gradebook.csv": _csv(_for_people(learners, labs, manual)).encode("utf-8-sig"),  # Excel asks for the mark
-        "canvas.csv": _csv(_for_canvas(learners, labs, manual)).encode(),
-        "moodle.csv": _csv(_for_moodle(learners, labs, manual)).encode(),
+        "gradebook.csv": _csv(_for_people(learners, labs, manual), "utf-8-sig"),  # Excel asks for the mark
+        "canvas.csv": _csv(_for_canvas(learners, labs, manual)),
+        "moodle.csv": _csv(_for_moodle(learners, labs, manual)),
     }
     for lab in labs:
         worksheet = list(_moodle_worksheet(learners, labs, lab, manual))
         if len(worksheet) > 1:
-            files[f"moodle-{lab}.csv"] = _csv(worksheet).encode()
+            files[f"moodle-{lab}.csv"] = _csv(worksheet)
             files[f"moodle-{lab}-feedback.zip"] = _moodle_feedback(folder, rows, lab)
-    files["class.csv"] = _csv(class_report.table(rows.values(), labs)).encode("utf-8-sig")
+    files["class.csv"] = _csv(class_report.table(rows.values(), labs), "utf-8-sig")
     files["class.html"] = class_report.page(rows.values(), labs).encode("utf-8", "replace")
     for name, content in files.items():
         write_whole(folder / name, content)
@@ -144,8 +148,10 @@ def _for_people(learners: Mapping, labs: Labs, manual: Manual) -> Iterable[Seque
 
 
 def _to_look_at(row: dict) -> Iterable[str]:
-    """Yield what is worth a look: an answer found elsewhere, a ✓ in the notebook that earned nothing here."""
+    """Yield what is worth a look: another copy, an answer found elsewhere, a ✓ that earned nothing here."""
     words = {"text": "found in a text cell", "elsewhere": "found in another cell"}
+    if row.get("copies", 1) > 1:
+        yield f"{row['copies']} copies were handed in, and this one counts: {row['file']}"
     for name, mark in row["exercises"].items():
         remarks = [words[mark["found"]]] if mark.get("found") else []
         if mark.get("ticked") and mark["points"] < mark["possible"]:
@@ -228,14 +234,15 @@ def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> s
         return ""
     given = ((name, by_hand(row, name, manual)) for name in possible)
     said = [f"{name}: {mark.comment}" for name, mark in given if mark and mark.comment]
-    return "; ".join(said if row["status"] == Status.GRADED else [row["status"], *said])
+    status = in_words(row["status"], translator(row.get("lang") or language()))
+    return "; ".join(said if row["status"] == Status.GRADED else [status, *said])
 
 
-def _csv(rows: Iterable[Sequence]) -> str:
+def _csv(rows: Iterable[Sequence], encoding: str = "utf-8") -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    return text.getvalue().encode(encoding, "replace")  # whoever wrote half a character: nobody's book depends on it
 
 
 def _cell(value: str | float | None) -> str | float:

@@ -20,12 +20,34 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 PREFIX = "edgelab-grade-"
 SCRATCH = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # a socket's path has room for 107 characters
 PLUGINS = ("edgelab.grading.plugin", "nbval.plugin")
 START_SECONDS = 60
+DAY = 86_400
 PID_BYTES = 20
+
+
+def hold(folder: Path) -> IO:
+    """Hold a folder of ours for as long as this process lives, or until the file is closed.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    file = (folder / ".lock").open("ab")
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif time.time() - folder.stat().st_mtime < DAY:
+            raise BlockingIOError
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 class Spawned:
@@ -121,7 +143,11 @@ def _connect() -> socket.socket:
         if _server is None or _server[0].poll() is not None or not os.path.exists(_server[1]):
             home = tempfile.mkdtemp(prefix=PREFIX, dir=SCRATCH)
             path = os.path.join(home, "socket")
-            with socket.socket(socket.AF_UNIX) as listening, open(os.path.join(home, "log.txt"), "wb") as log:
+            with (
+                socket.socket(socket.AF_UNIX) as listening,
+                open(os.path.join(home, "log.txt"), "wb") as log,
+                hold(Path(home)) as held,
+            ):
                 listening.bind(path)
                 listening.listen()
                 command = [sys.executable, "-I", "-m", __name__, path, str(os.getpid())]
@@ -133,6 +159,7 @@ def _connect() -> socket.socket:
                     cwd=home,
                     env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "JUPYTER_PLATFORM_DIRS": "1"},
                     start_new_session=True,
+                    pass_fds=[held.fileno()],  # it is held for as long as the server lives
                 )
             atexit.register(_stop, process, home)  # a worker's process has no such end, and its server stops by itself
             _server = process, path

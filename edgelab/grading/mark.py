@@ -7,14 +7,14 @@ when all hidden cells of its exercise agree with the reference; a hidden cell ma
 import builtins
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from nbformat import NotebookNode
 
 from edgelab.course.source import Cell, stub
-from edgelab.grading.answers import answers
+from edgelab.grading.answers import answers, untouched
 from edgelab.grading.collect import Submission
 from edgelab.grading.limits import Limits
 from edgelab.grading.merge import merge
@@ -36,6 +36,23 @@ class Status(StrEnum):
     TOO_MUCH_OUTPUT = "too much output"
     MISSING = "missing exercise"
     GRADED = "graded"
+
+
+def in_words(status: str, _: Callable[[str], str]) -> str:
+    """Return a status as people read it; in the gradebook and in the results it stays what it is."""
+    words = {
+        Status.NOT_GRADED: _("not graded"),
+        Status.UNREADABLE: _("unreadable"),
+        Status.UNKNOWN_LAB: _("unknown lab"),
+        Status.ANOTHER_LAB: _("another lab"),
+        Status.CRASHED: _("crashed"),
+        Status.OUT_OF_MEMORY: _("out of memory"),
+        Status.TIMED_OUT: _("timed out"),
+        Status.TOO_MUCH_OUTPUT: _("too much output"),
+        Status.MISSING: _("missing exercise"),
+        Status.GRADED: _("graded"),
+    }
+    return words[Status(status)]
 
 
 @dataclass(frozen=True)
@@ -187,7 +204,7 @@ def _verdict(exercise: str, ours: list[Cell], code: Mapping, failed: list[CellRu
     if exercise not in code:
         return "missing", ""
     own = next(cell for cell in ours if cell.role == "exercise")
-    if [part.strip() for part in code[exercise]] == [stub(own.source, own.name).strip()]:
+    if len(code[exercise]) == 1 and untouched(code[exercise][0], stub(own.source, own.number)):
         return "untouched", ""
     for cell in failed:
         if cell.why in ("time", "output", "died"):

@@ -44,7 +44,7 @@ def merge(
             nodes.append(_node(cell.id, cell.source, role=cell.role, exercise=cell.exercise if cell.role else ""))
             continue
         given = () if cell.name in left_out else code.get(cell.name, ())
-        for part, source in enumerate(given or [stub(cell.source, cell.name)]):
+        for part, source in enumerate(given or [stub(cell.source, cell.number)]):
             name = cell.id if not part else f"part-{part}-{hashlib.sha256(cell.id.encode()).hexdigest()[:16]}"
             nodes.append(_node(name, source, role="exercise", exercise=cell.name))
     for cell in cells:

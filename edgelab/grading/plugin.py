@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Stop when the process that started this one is gone: nobody would read the report. Take only so much memory."""
-    _limit_memory()
+    _limit()
     threading.Thread(target=_stop_with, args=(config.option.grade_parent,), daemon=True).start()
 
 
@@ -144,14 +144,19 @@ def _printed(outputs: list) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
 
 
-def _limit_memory() -> None:
-    """Limit this process, where learners' messages are read; the sandbox sets the kernel's own limits."""
+def _limit() -> None:
+    """Limit this process, where learners' messages are read; the sandbox sets the kernel's own limits.
+
+    Core dumps are the exception: the sandbox's filter lets nobody set that limit, not even `prlimit`.
+    """
     if os.name == "posix":
         import resource
 
         _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         with contextlib.suppress(ValueError, OSError):  # a lower limit is there already
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
 def _stop_with(parent: int) -> None:

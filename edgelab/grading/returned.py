@@ -14,6 +14,7 @@ from typing import Any
 from edgelab.i18n import LANGUAGES
 
 MAX_BYTES = 16 * 2**20
+MAX_NAME = 255  # characters of a file's name, as in most file systems
 
 
 class Unreadable(Exception):
@@ -50,7 +51,7 @@ def parse(content: bytes) -> Returned:
     if len(content) > MAX_BYTES:
         raise Unreadable(f"larger than {MAX_BYTES // 2**20} MB")
     try:
-        notebook = json.loads(content.decode("utf-8-sig"))
+        notebook = json.loads(content)  # in UTF-16 as well, as some editors save it
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON ({type(error).__name__})") from error
     if not isinstance(notebook, dict):
@@ -72,6 +73,7 @@ def lab_of(name: str) -> str:
     >>> lab_of("lovelaceada_12_34_01_edge_budget-2.ipynb"), lab_of("01_edge_budget (1).ipynb"), lab_of("notes.ipynb")
     ('01_edge_budget', '01_edge_budget', '')
     """
+    name = name[-MAX_NAME:]  # the expression tries every beginning with every end
     found = re.fullmatch(r"(?:.*[^0-9])?(\d\d_[a-z0-9_]*[a-z0-9])(?:[-. (].*)?\.ipynb", name, re.IGNORECASE)
     return found[1].lower() if found else ""
 

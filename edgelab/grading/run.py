@@ -15,20 +15,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import nbformat
 import psutil
 from nbformat import NotebookNode
 
-from edgelab.grading import launcher
+from edgelab.grading import footprint, launcher
 from edgelab.grading.limits import Limits
 from edgelab.grading.sandbox import data_dir
 
 SAMPLE_SECONDS = 0.25
 LAST_WORDS_SECONDS = 20  # for pytest to report on the cells that are left, once the kernel is gone
 SETTLING_SECONDS = 5.0  # between the making of a folder and its lock
-DAY = 86_400
 # ipykernel imports a debugger, which nobody uses here, and takes a third of its start for it.
 KERNEL = "import sys; sys.modules['debugpy'] = None; from ipykernel import kernelapp; kernelapp.launch_new_instance()"
 
@@ -96,7 +94,7 @@ def run(
         InfrastructureError: the kernel did not start, or the run ended in a way that no notebook can bring about.
     """
     folder = Path(tempfile.mkdtemp(prefix=launcher.PREFIX, dir=launcher.SCRATCH))
-    lock = _lock(folder)
+    lock = launcher.hold(folder)
     try:
         for cell in notebook.cells:
             cell.metadata.edgelab["timeout"] = max(limits.cell_seconds, 10 * (reference or {}).get(cell.id, 0))
@@ -104,6 +102,8 @@ def run(
         _write_kernel_spec(folder, limits, environment, sandboxed)
         start = time.perf_counter()
         killed, log = _run_pytest(folder, limits)
+        if killed == "busy":
+            raise InfrastructureError("other processes kept this machine's processors from it")
         return _result(folder / "report.jsonl", killed, log, time.perf_counter() - start)
     except OSError as error:
         raise InfrastructureError(f"{type(error).__name__}: {error}") from error
@@ -119,7 +119,7 @@ def sweep() -> None:
             status = folder.lstat()
             ours = os.name != "posix" or (status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode))
             if ours and time.time() - status.st_mtime > SETTLING_SECONDS:
-                _lock(folder).close()
+                launcher.hold(folder).close()
                 _remove(folder)
         except OSError:  # it is gone, or held by a run beside this one
             continue
@@ -131,26 +131,6 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     except RecursionError:
         subprocess.run(["rm", "-rf", "--", str(folder)], capture_output=True)
-
-
-def _lock(folder: Path) -> IO:
-    """Hold a run's folder for as long as this process lives, or until the file is closed.
-
-    Raises:
-        OSError: another process holds it.
-    """
-    file = (folder / ".lock").open("ab")
-    try:
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        elif time.time() - folder.stat().st_mtime < DAY:
-            raise BlockingIOError
-    except OSError:
-        file.close()
-        raise
-    return file
 
 
 def _write_kernel_spec(folder: Path, limits: Limits, environment: Mapping[str, str], sandboxed: bool) -> None:
@@ -202,7 +182,11 @@ def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:
 
 
 def _watch(process: launcher.Forked | launcher.Spawned, limits: Limits) -> str:
-    """Wait for pytest to end. Where the kernel takes too much, end that alone, so that pytest can still report."""
+    """Wait for pytest to end. Where the kernel takes too much, end that alone, so that pytest can still report.
+
+    Returns:
+        "memory", "time", or "busy" for a time that others had; nothing where it ended by itself.
+    """
     deadline, killed = time.monotonic() + limits.wall_seconds, ""
     while not process.wait(SAMPLE_SECONDS):
         if killed:
@@ -211,8 +195,8 @@ def _watch(process: launcher.Forked | launcher.Spawned, limits: Limits) -> str:
             continue
         kernel = _descendants(process.pid)
         if time.monotonic() > deadline:
-            killed = "time"
-        elif _takes_more(kernel, limits.memory):
+            killed = "busy" if _was_kept_waiting(kernel, limits.wall_seconds) else "time"
+        elif footprint.more_than(limits.memory, kernel):
             killed = "memory"
         if killed:
             deadline = time.monotonic() + LAST_WORDS_SECONDS
@@ -227,24 +211,20 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _takes_more(processes: list[psutil.Process], limit: int) -> bool:
-    """Return whether the processes hold more than `limit` bytes; what they share counts once, if it comes to that."""
-    return sum(map(_resident, processes)) > limit and sum(map(_proportional, processes)) > limit
+def _was_kept_waiting(processes: list[psutil.Process], seconds: float) -> bool:
+    """Return whether a run of so many seconds waited for a processor for most of them, and had little of any itself."""
+    return (
+        max((footprint.waited(process.pid) for process in processes), default=0.0)
+        > seconds / 2
+        > sum(map(_processor_seconds, processes))
+    )
 
 
-def _resident(process: psutil.Process) -> int:
+def _processor_seconds(process: psutil.Process) -> float:
     try:
-        return process.memory_info().rss
+        return sum(process.cpu_times()[:4])  # its own, and those of its children that have ended
     except psutil.Error:
-        return 0
-
-
-def _proportional(process: psutil.Process) -> int:
-    try:
-        full = process.memory_full_info()
-    except psutil.Error:
-        return _resident(process)
-    return getattr(full, "pss", full.uss)
+        return 0.0
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -272,13 +252,18 @@ def _plain(outputs: list) -> list[dict]:
     for output in outputs:
         kind = output.get("output_type")
         if kind == "stream":
-            kept.append({"output_type": kind, "name": str(output.get("name")), "text": str(output.get("text"))})
+            kept.append({"output_type": kind, "name": _text(output.get("name")), "text": _text(output.get("text"))})
         elif kind == "error":
             lines = output.get("traceback")
-            texts = {name: str(output.get(name)) for name in ("ename", "evalue")}
+            texts = {name: _text(output.get(name)) for name in ("ename", "evalue")}
             kept.append(
-                {"output_type": kind, **texts, "traceback": [*map(str, lines)] if isinstance(lines, list) else []}
+                {"output_type": kind, **texts, "traceback": [*map(_text, lines)] if isinstance(lines, list) else []}
             )
         elif isinstance(data := output.get("data"), dict):
             kept.append({"output_type": kind, "data": {str(name): value for name, value in data.items()}})
     return kept
+
+
+def _text(value: object) -> str:
+    """Return a text that can be written: JSON may hold half of a surrogate pair."""
+    return str(value).encode("utf-8", "replace").decode()

@@ -21,6 +21,7 @@ from edgelab.i18n import _
 PACKAGE = Path(__file__).parents[1]
 HOME = "/home/learner"
 SOCKETS, SOCKETS_BYTES = Path("/run/kernel"), 64 * 1024  # where the kernel makes its sockets, and nothing else fits
+WRITABLE = ("/dev/shm", "/tmp", HOME, str(SOCKETS))
 CONNECTION = Path("/run/connection.json")
 _SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")  # on most systems links into /usr
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives", "/sys/devices/system/cpu")
@@ -109,10 +110,11 @@ def command(
     for link in filter(os.path.exists, _SYSTEM_LINKS):
         words += ["--symlink", os.readlink(link), link] if os.path.islink(link) else ["--ro-bind", link, link]
     words += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/dev/shm", "/tmp", HOME):
-        words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", folder]
+    words += ["--dev-bind", "/dev/full", "/dev/zero"]  # zeros as well, that cannot be mapped as memory of nobody's
     words += ["--perms", "755", "--dir", str(SOCKETS.parent)]
-    words += ["--perms", "1777", "--size", str(SOCKETS_BYTES), "--tmpfs", str(SOCKETS)]
+    for folder in WRITABLE:
+        size = SOCKETS_BYTES if folder == str(SOCKETS) else limits.disk
+        words += ["--perms", "1777", "--size", str(size), "--tmpfs", folder]
     for path in (*map(Path, filter(os.path.exists, _SYSTEM_FILES)), *exposed()):
         for outer in reversed(path.parents[:-1]):  # made by bubblewrap, they would be root's alone
             words += ["--perms", "755", "--dir", str(outer)]
@@ -124,5 +126,5 @@ def command(
     words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", HOME]
     if uid is not None:
         words += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    words += ["prlimit", "--core=0", "--nofile=1024", f"--as={limits.address_space}", f"--nproc={limits.processes}"]
+    words += ["prlimit", "--nofile=1024", f"--as={limits.address_space}", f"--nproc={limits.processes}"]
     return [*words, f"--fsize={limits.disk}", f"--cpu={round(4 * limits.wall_seconds)}"]

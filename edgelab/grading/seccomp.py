@@ -3,20 +3,31 @@
 The filter is a classic BPF program (`struct sock_filter` of linux/filter.h), which bubblewrap loads before it starts
 the kernel. Calls that reach for memory outside any process (System V shared memory, memfd, mounts of one's own in a new
 user namespace) would escape the limits on memory; the others are doors into the operating system, closed because
-nobody goes through them.
+nobody goes through them. Some calls are refused for some of their arguments alone:
+
+- Sockets are for what has a network of its own in the sandbox, and can be counted (`edgelab.grading.footprint`):
+  AF_VSOCK leads to the host of a virtual machine from everywhere, and AF_ALG to the system's own work.
+- Memory that is shared and has no file stays when it is in no process's map any more, so that nobody's size shows it.
+- A limit on core dumps of 1 is the only one that Linux takes for "none" where a program of the host's collects them
+  (core(5), fs/coredump.c), so nobody may set another.
 """
 
 import platform
 import struct
 
-EPERM, ENOSYS = 1, 38
+EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
 CLONE_NEWUSER = 0x10000000
+AF_UNIX, AF_INET, AF_NETLINK, NETLINK_ROUTE = 1, 2, 16, 0
+SOL_SOCKET, SO_SNDBUF = 1, 7
+MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
+RLIMIT_CORE = 4
 
 # (x86-64, arm64) numbers, from asm/unistd_64.h and asm-generic/unistd.h.
 _DENIED = {
     "add_key": (248, 217),
     "bpf": (321, 280),
     "fsopen": (430, 430),
+    "io_setup": (206, 0),
     "io_uring_setup": (425, 425),
     "keyctl": (250, 219),
     "mount": (165, 40),
@@ -33,18 +44,39 @@ _DENIED = {
     "semget": (64, 190),
     "setns": (308, 268),
     "shmget": (29, 194),
+    "syslog": (103, 116),
     "umount2": (166, 39),
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
+    "vmsplice": (278, 75),
 }
 # Answered as by an older Linux, so that a library takes its other way: clone3 hides its flags from a filter.
 _MISSING = {"clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447)}
-_CLONE = (56, 220)
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH of linux/audit.h
 
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
-_NUMBER, _MACHINE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _MACHINE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; an argument takes 8 bytes
+_IS, _IS_NOT, _HAS_BIT = "is", "is not", "has bit"
+_ANOTHER_FAMILY = [(0, _IS_NOT, AF_UNIX), (0, _IS_NOT, AF_INET), (0, _IS_NOT, AF_NETLINK)]
+# Calls that are refused where all tests (argument, kind, value) hold, and with which error.
+_REFUSED = [
+    # clone
+    ((56, 220), [(0, _HAS_BIT, CLONE_NEWUSER)], EPERM),
+    # mmap
+    ((9, 222), [(3, _HAS_BIT, MAP_ANONYMOUS), (3, _HAS_BIT, MAP_SHARED)], EPERM),
+    # prlimit64
+    ((302, 261), [(1, _IS, RLIMIT_CORE)], EPERM),
+    # setrlimit
+    ((160, 164), [(0, _IS, RLIMIT_CORE)], EPERM),
+    # setsockopt
+    ((54, 208), [(1, _IS, SOL_SOCKET), (2, _IS, SO_SNDBUF)], EPERM),
+    # socket: of netlink, zmq needs what lists the network's interfaces
+    ((41, 198), _ANOTHER_FAMILY, EAFNOSUPPORT),
+    ((41, 198), [(0, _IS, AF_NETLINK), (2, _IS_NOT, NETLINK_ROUTE)], EAFNOSUPPORT),
+    # socketpair
+    ((53, 199), _ANOTHER_FAMILY, EAFNOSUPPORT),
+]
 
 
 def program() -> bytes:
@@ -63,14 +95,15 @@ def program() -> bytes:
     for calls, error in ((_DENIED, EPERM), (_MISSING, ENOSYS)):
         for numbers in calls.values():
             lines += [_line(_EQUAL, numbers[column], no=1), _line(_RETURN, _ERRNO | error)]
-    lines += [
-        _line(_EQUAL, _CLONE[column], no=3),
-        _line(_LOAD, _FIRST_ARGUMENT),
-        _line(_ANY_BIT, CLONE_NEWUSER, no=1),
-        _line(_RETURN, _ERRNO | EPERM),
-        _line(_RETURN, _ALLOW),
-    ]
-    return b"".join(lines)
+    for numbers, tests, error in _REFUSED:
+        lines.append(_line(_EQUAL, numbers[column], no=2 * len(tests) + 2))
+        for place, (argument, kind, value) in enumerate(tests):
+            otherwise = 2 * (len(tests) - place) - 1  # instructions from here to the one behind the refusal
+            lines.append(_line(_LOAD, _FIRST_ARGUMENT + 8 * argument))
+            code = _ANY_BIT if kind == _HAS_BIT else _EQUAL
+            lines.append(_line(code, value, **({"yes": otherwise} if kind == _IS_NOT else {"no": otherwise})))
+        lines += [_line(_RETURN, _ERRNO | error), _line(_LOAD, _NUMBER)]
+    return b"".join([*lines, _line(_RETURN, _ALLOW)])
 
 
 def _line(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:

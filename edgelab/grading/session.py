@@ -13,7 +13,7 @@ from pathlib import Path
 from edgelab.course.folder import edit, make_folder, write_whole
 from edgelab.course.source import Cell, read_source, stub
 from edgelab.grading import feedback, mark
-from edgelab.grading.answers import answers, defined
+from edgelab.grading.answers import answers, defined, untouched
 from edgelab.grading.collect import Submission
 from edgelab.grading.limits import Limits
 from edgelab.grading.reference import Reference, grader
@@ -23,6 +23,7 @@ from edgelab.grading.run import InfrastructureError
 from edgelab.grading.workers import Workers
 
 TRIES = 3
+MAX_PATH = 300  # characters of a file's path in a row
 MAX_LOOK_INSIDE = 4 * 2**20  # JSON takes twenty times its size in memory, at worst; larger files are for the workers
 
 
@@ -37,6 +38,7 @@ class Job:
     out: Path
     limits: Limits
     dataset: str
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ def plan(
 
     `labs` are the sources by name, and `prepared` returns the reference of one: called only for labs that were handed
     in. `only` is the one lab to grade. Where a learner handed in a lab more than once, the copy counts in which most
-    exercises are worked on, the last of equal ones.
+    exercises are worked on, the last of equal ones; the row says how many copies there were, untouched ones aside.
     """
     known, jobs, kept = {}, [], 0
     elsewhere: list[dict] = []  # what another grading is for
     chosen: dict[Key, tuple[Submission, str]] = {}
+    worked_on: dict[Key, list[int]] = {}
     for submission in submissions:
         row, lab = _look_at(submission, labs)
         if only and lab in labs and lab != only:
@@ -83,20 +86,27 @@ def plan(
         if row["status"] != mark.Status.GRADED:
             known[key(row)] = row
             continue
-        before = chosen.get(key(row))
-        if before is None or _worked_on(submission, labs[lab]) >= _worked_on(before[0], labs[lab]):
-            chosen[key(row)] = submission, row["sha256"]
+        where = key(row)
+        if where in chosen:
+            counts = worked_on.setdefault(where, [_worked_on(chosen[where][0], labs[lab])])
+            counts.append(_worked_on(submission, labs[lab]))
+            if counts[-1] < max(counts):
+                continue
+        chosen[where] = submission, row["sha256"]
     for where, (submission, digest) in chosen.items():
-        known.pop(where, None)
+        unreadable = known.pop(where, None) is not None
+        copies = max(1, sum(count != 0 for count in worked_on.get(where, [1]))) + unreadable
         lab = where[2]
         reference = prepared(lab)
         graded = results.rows.get(where)
         if graded and (graded["sha256"], graded["reference"]) == (digest, reference.hash) and graded["final"]:
             kept += 1
+            known[where] = graded | {"copies": copies}
         else:
             # A worker of a cluster may have started in any folder.
             submission = dataclasses.replace(submission, root=submission.root.absolute())
-            jobs.append(Job(submission, digest, reference, labs[lab].absolute(), out.absolute(), limits, dataset))
+            places = labs[lab].absolute(), out.absolute()
+            jobs.append(Job(submission, digest, reference, *places, limits, dataset, copies))
     seen = {where[:2] for where in (*chosen, *known, *(key(row) for row in results.rows.values() if row["lab"]))}
     known |= {key(row): row for row in elsewhere if key(row)[:2] not in seen}  # nobody is missing from the book
     results.forget(where for where, row in results.rows.items() if not row["lab"] and where not in known)
@@ -111,6 +121,7 @@ def grade_one(job: Job) -> dict:
     """
     submission, lab = job.submission, job.reference.lab
     row = _row(submission, lab, mark.Status.GRADED, "") | {"sha256": job.sha256, "reference": job.reference.hash}
+    row |= {"copies": job.copies}
     try:
         submission.read()
     except Unreadable as problem:  # it could be read when this grading began
@@ -218,7 +229,7 @@ def _cells(source: Path, _changed: float) -> tuple[Cell, ...]:
 def _stubs(source: Path) -> dict[str, str]:
     """Return the untouched code of a lab's exercises, by exercise."""
     cells = _cells(source, source.stat().st_mtime)
-    return {cell.name: stub(cell.source, cell.name).strip() for cell in cells if cell.role == "exercise"}
+    return {cell.name: stub(cell.source, cell.number) for cell in cells if cell.role == "exercise"}
 
 
 def _worked_on(submission: Submission, source: Path) -> int:
@@ -228,7 +239,7 @@ def _worked_on(submission: Submission, source: Path) -> int:
         found = answers(parse(submission.read()), _cells(source, source.stat().st_mtime))
     except Unreadable:
         return -1
-    return sum([part.strip() for part in answer.parts] != [stubs[name]] for name, answer in found.items())
+    return sum(len(one.parts) != 1 or not untouched(one.parts[0], stubs[name]) for name, one in found.items())
 
 
 def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> dict:
@@ -249,7 +260,10 @@ def _row(submission: Submission, lab: str, status: mark.Status, detail: str) -> 
 
 
 def _path(submission: Submission) -> str:
-    return f"{submission.name}: {submission.inner}" if submission.inner else submission.name
+    path = f"{submission.name}: {submission.inner}" if submission.inner else submission.name
+    if len(path) <= MAX_PATH:
+        return path
+    return f"{path[:MAX_PATH]}...{sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def _not_graded(job: Job, error: BaseException) -> dict:

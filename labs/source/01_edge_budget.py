@@ -186,8 +186,8 @@ peak = peak_activations(baseline, image, fused=True)
 reveal("peak", peak.bytes / 1024, peak.layer)
 
 # %% [markdown]
-# The first block works on 64 channels of 32×32 numbers of 4 bytes: 256 KiB for each tensor. Three of them are alive when the
-# second convolution writes its output: the block's input, the convolution's input, and the output. Most of the *weights*, on
+# With road signs the first block works on 64 channels of 32×32 numbers of 4 bytes: 256 KiB for each tensor. (On Fashion-MNIST it is
+# 28×28, and 196 KiB.) Three of them are alive when the second convolution writes its output: the block's input, the convolution's input, and the output. Most of the *weights*, on
 # the other hand, lie in the last stage, where the feature maps are small.
 
 # %% [markdown]
@@ -328,8 +328,8 @@ explorers.verdict_table(deadline_ms=33, energy_mj=5)
 #
 # </details>
 #
-# And the estimate? For the arithmetic and the memory alone you found 1.695 mJ. The Arduino takes 60.2 mJ for the same picture:
-# 36 times as much, for a whole chip that is switched on for six seconds.
+# And the estimate? For the arithmetic and the memory alone you found less than 2 mJ. The Arduino takes 60.2 mJ for a road sign:
+# more than thirty times as much, for a whole chip that is switched on for six seconds.
 
 # %% [markdown]
 # ## Or send it away?

@@ -611,6 +611,25 @@ progress_board()
 # - A layer in integers: int8 products, an int32 accumulator, one multiplier, saturation. It equals what a runtime computes.
 # - Weights alone in int8 make the file smaller, and the model no faster.
 #
+# <details><summary><b>If you want more</b> (not graded)</summary>
+#
+# 1. **A whole network.** A convolution is a linear layer on patches of the picture. So your `integer_linear` can run a network, from
+#    its pixels to its answers. In a new cell:
+#
+#    ```python
+#    from edgelab.labs.lab_02_quantization import further
+#
+#    further.whole_network(integer_linear, dataset)
+#    ```
+#
+#    This trains a small network for some seconds, sends 200 pictures through your integers alone, and compares the codes with those
+#    of ONNX Runtime. How many differ? Then read `_layer` in that module: where is the ReLU, and what is the border padded with?
+# 2. **No float at all.** $M$ is the last real number. Write it as $M = 2^{-n} M_0$, with $M_0$ from 0.5 to 1. Then
+#    $\text{round}(2^{31} M_0)$ is an integer, the **mantissa**, and $n$ is a shift (Jacob et al., 2018, section 2.2). Let
+#    `fixed_point(M)` return the two, and check it with `further.multipliers(fixed_point)`. The last number in that table has a trap.
+#
+# </details>
+#
 # **Next:** [lab 03](03_ptq.ipynb) puts the activations into integers too, without any training, and measures what that buys in milliseconds.
 #
 # ### Further reading

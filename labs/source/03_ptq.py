@@ -337,7 +337,7 @@ reveal("saturation", 100 * measured.same, measured)
 #
 # <details><summary>Why 16 bits are too few</summary>
 #
-# A code of 0 … 255 times one of −127 … 127, twice: that reaches $2 \cdot 255 \cdot 127 = 64{,}770$, and 16 bits end at 32,767. So
+# A code of 0 … 255 times one of −127 … 127, twice: that reaches $2 \cdot 255 \cdot 127 = 64\,770$, and 16 bits end at 32 767. So
 # it depends on how often large codes meet large weights. On the clothes of Fashion-MNIST one logit in a thousand changes, on signs
 # three in four.
 #
@@ -535,6 +535,21 @@ progress_board()
 # - Narrow ranges clip, wide ranges round coarsely. Which error is worse depends on the bits.
 # - Channels of different range are what breaks PTQ. Scales per channel and equalization help; measure before you believe in a
 #   collapse.
+#
+# <details><summary><b>If you want more</b> (not graded)</summary>
+#
+# Write `search(values, bits)`: it returns the range (low, high) in which rounding `values` makes the least squared error. The values
+# come from a ReLU, so `low` is 0; try a hundred ends between nothing and the largest value. In a new cell:
+#
+# ```python
+# from edgelab.labs.lab_03_ptq import further
+#
+# further.least_error(search, baseline, pictures[:32])
+# ```
+#
+# The table sets your range beside min-max, and beside edgelab's own search. At how many bits does searching begin to pay?
+#
+# </details>
 #
 # **Next:** [lab 04](04_qat.ipynb) goes below 8 bits, where rounding alone is no longer enough, and trains the network to live with it.
 #

@@ -481,9 +481,27 @@ progress_board()
 # - What was converted is what runs: the exported integers compute what the model computed.
 # - The fewer the bits, the more training wins. At 8 bits calibration is mostly enough.
 #
-# **If you want more:** change one thing at a time, at 2 bits. First train for three epochs instead of one. Then let the scales be
-# trained as well, by a gradient of their own (LSQ; Esser et al., 2020): put `learn_steps(prepared)` of `edgelab.quantization`
-# before `train.fit`. Which of the two wins more? Last, write the gradient of the step by hand.
+# <details><summary><b>If you want more</b> (not graded)</summary>
+#
+# Change one thing at a time, at 2 bits. First train for three epochs instead of one. Then let the scales be trained as well, by a
+# gradient of their own (LSQ; Esser et al., 2020): put `learn_steps(prepared)` of `edgelab.quantization` before `train.fit`. **Which of
+# the two wins more?** (On the road signs we saw 54 % after one epoch, 74 % after three, and 76 % with learned steps as well: nearly
+# all of it is the epochs'.)
+#
+# Last, write the gradient of the step by hand. Take $\hat{x} = s \cdot \text{clip}(\text{round}(x/s))$, let the rounding pass
+# straight through, and derive with respect to $s$:
+#
+# $$\frac{\partial \hat{x}}{\partial s} = \begin{cases} \text{round}(x/s) - x/s & \text{inside the grid} \\ q_\text{min} \text{ or } q_\text{max} & \text{beyond its ends} \end{cases}$$
+#
+# Let `step_gradient(x, step, qmin, qmax)` return that for each number of `x`, and compare:
+#
+# ```python
+# from edgelab.labs.lab_04_qat import further
+#
+# further.against_learned_step(step_gradient)
+# ```
+#
+# </details>
 #
 # **Next:** [lab 05](05_unstructured_pruning.ipynb) takes weights away altogether.
 #

@@ -66,6 +66,18 @@ def split(notebook: dict, name: str, line: int, *, mark: bool) -> dict:
     return below(notebook, name, second)
 
 
+def merged(notebook: dict) -> dict:
+    """As by Jupyter's "merge cells": one cell is left, with the first one's id."""
+    second = notebook["cells"].pop(place(notebook, "evens"))
+    notebook["cells"][place(notebook, "half")]["source"] += f"\n\n\n{second['source']}"
+    return notebook
+
+
+def ending(notebook: dict, line: str) -> dict:
+    notebook["cells"][place(notebook, "half")]["source"] += f"\n\n{line}"
+    return below(notebook, "half", cell("def half(number):\n    return 0"))
+
+
 HELPER = "def by_two(number):\n    return number / TWO"
 # Each takes a notebook in which both exercises are answered, or none is.
 ANSWERED = {
@@ -79,6 +91,10 @@ ANSWERED = {
     "a scratch cell that calls it": lambda it: below(
         it, "half", cell("%timeit half(3)"), cell("x = half(2)\nprint(x)")
     ),
+    "merged into one cell": merged,
+    "with a question, and a first try below": lambda it: ending(it, "half?"),
+    "with a command's output, and a first try below": lambda it: ending(it, "files = !ls"),
+    "with a time taken, and a first try below": lambda it: ending(it, "time = %timeit -n1 -r1 -o half(3)"),
     "a wrong copy elsewhere": lambda it: below(it, "half", cell("def half(number):\n    return 0")),
 }
 UNTOUCHED = {
@@ -96,6 +112,13 @@ def test_an_answer_counts_however_its_cell_came_back(answer, mark, change):
     graded = mark(change(answer(**RIGHT)))
     assert {name: found.points for name, found in graded.marks.items()} == {"half": 3, "evens": 2}
     assert graded.status == Status.GRADED
+
+
+def test_an_editor_may_save_in_another_encoding(answer, source):
+    text = json.dumps(answer(**RIGHT))
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
+        returned = parse(text.encode(encoding))
+        assert answers(returned, read_source(source))["half"].parts == (HALF,), encoding
 
 
 @pytest.mark.parametrize("change", UNTOUCHED.values(), ids=UNTOUCHED)
@@ -262,6 +285,21 @@ def test_every_learner_has_a_row_whatever_they_and_their_files_are_called(answer
     rows, jobs = graded(folder)
     assert len({learner for learner, *_rest in [*rows, *jobs]}) == len(list(folder.iterdir())) == 10
     assert ("Jos\\xe9", "01_halves") in jobs
+
+
+def test_copies_that_were_worked_on_are_counted(answer, labs, lab_reference, tmp_path):
+    """Work that does not count is told of: it may be another learner's, in a folder around all of theirs."""
+    files = {f"all/{name}/01_halves.ipynb": answer(half=HALF) for name in ("ada", "bob", "cid")}
+    files |= {"dan/01_halves.ipynb": answer(), "dan/es/01_halves.ipynb": answer(**RIGHT)}
+    files |= {"eve/01_halves.ipynb": b"not JSON", "eve/es/01_halves.ipynb": answer(**RIGHT)}
+    sources = {"01_halves": labs / "source" / "01_halves.py"}
+    found = collect(handed_in(tmp_path / "back", files))
+    made = session.plan(found, sources, lambda _: lab_reference, Results(tmp_path), limits=Limits(), out=tmp_path)
+    assert [(job.submission.name, job.copies) for job in made.jobs] == [
+        ("all/cid/01_halves.ipynb", 3),
+        ("dan/es/01_halves.ipynb", 1),
+        ("eve/es/01_halves.ipynb", 2),
+    ]
 
 
 def test_one_name_in_two_forms_of_unicode_is_one_learner(answer, graded, tmp_path):

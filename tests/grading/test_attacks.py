@@ -105,6 +105,90 @@ CHEATS = {
                               ("stream", {"name": 5, "text": 5}), ("execute_result", {"data": {"text/plain": 5}})):
             kernel.session.send(kernel.iopub_socket, kind, content, parent=kernel.get_parent())
     """,
+    "frames of whoever calls": """
+        import gc, sys
+        def half(number):
+            frame = sys._getframe()
+            while frame := frame.f_back:
+                for found in (*frame.f_locals.values(), *frame.f_globals.values()):
+                    if isinstance(found, str) and "hidden => " in found:
+                        print(found)
+            for found in gc.get_objects():
+                if isinstance(found, dict) and "expected" in found:
+                    return found["expected"]
+            return 1.5
+    """,
+    "hidden cells run by oneself": """
+        from edgelab.course import hidden
+        def run(source, name, *, seed, answers):
+            for _ in range(source.count("hidden.show")):
+                print('\\nhidden => [1e300, {"array": NaN}]')
+        hidden.run = run
+    """,
+    "numbers of one's own": """
+        import numpy as np
+        class Number(float):
+            tolist = lambda self: {"array": [float("nan")]}
+            __float__ = lambda self: float("inf")
+            __index__ = lambda self: 0
+            __reduce__ = lambda self: (float, (0.0,))
+        class Array(np.ndarray):
+            tolist = lambda self: {"type": "float"}
+        def half(number):
+            return Number(1.5) if number > 0 else np.zeros(1).view(Array)
+    """,
+    "a trace of each call": """
+        import sys
+        def trace(frame, event, value):
+            if event == "return" and frame.f_code.co_name in ("as_json", "uniform"):
+                print("hidden =>", value)
+            return trace
+        sys.settrace(trace)
+    """,
+    "an import of one's own": """
+        import importlib.abc, importlib.util, sys
+        class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+            def find_spec(self, name, path, target=None):
+                return importlib.util.spec_from_loader(name, self) if name.startswith("edgelab.course") else None
+            def create_module(self, spec):
+                return None
+            def exec_module(self, module):
+                module.hidden = module
+                module.run = module.show = lambda *what, **how: print("hidden => [1, true]")
+        for name in [name for name in sys.modules if name.startswith("edgelab.course")]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, Finder())
+    """,
+    "solutions lying about": """
+        import os
+        for here, folders, names in os.walk("/"):
+            folders[:] = [name for name in folders if os.path.join(here, name) not in ("/proc", "/sys", "/usr")]
+            for name in names:
+                if name.endswith((".py", ".json", ".jsonl", ".pyc")) and "halves" in name:
+                    print("FOUND", here, name)
+    """,
+    "the environment of whoever started it": """
+        import os
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            for name in ("environ", "cmdline", "maps", "mountinfo"):
+                try:
+                    text = open(f"/proc/{pid}/{name}", errors="replace").read()
+                except OSError:
+                    continue
+                if "report.jsonl" in text or "lab.ipynb" in text or ".reference" in text:
+                    print("FOUND", pid, name)
+    """,
+    "another execution at the end": """
+        import atexit, os, sys
+        os.environ["EDGELAB_STARTED"] = "1"
+        def again():
+            print("hidden => [1, true]")
+        atexit.register(again)
+        get_ipython().user_ns["exit"] = again
+        def half(number):
+            get_ipython().run_cell("print('hidden => [1e-05, [1.5]]')")
+            return 1.5
+    """,
     "a cell of half a million statements": "x;" * 500_000 + "\n" + WRONG,
 }
 
@@ -521,6 +605,65 @@ def with_names_of_hidden_cells(notebook: dict) -> dict:
         if cell["id"] == "half":
             cell["source"] = "def rng(number):\n    return number / 2\n\n\ndef half(number):\n    return rng(number)"
     return notebook
+
+
+HONEST = {
+    "a pool of processes": """
+        import multiprocessing
+        def _one(number):
+            return number / 2
+        def half(number):
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                return pool.map(_one, [number])[0]
+    """,
+    "another process": """
+        import subprocess, sys
+        def half(number):
+            done = subprocess.run([sys.executable, "-c", f"print({number!r} / 2)"], capture_output=True, text=True)
+            return float(done.stdout)
+    """,
+    "a thread": """
+        from concurrent.futures import ThreadPoolExecutor
+        def half(number):
+            with ThreadPoolExecutor() as threads:
+                return threads.submit(lambda: number / 2).result()
+    """,
+    "an object that is called": """
+        class Half:
+            def __call__(self, number):
+                return number / 2
+        half = Half()
+    """,
+    "a progress bar": """
+        def half(number):
+            for step in range(30):
+                print(f"\\r{step} of 30", end="")
+            return number / 2
+    """,
+    "another character for each letter": """
+        def ｈａｌｆ(número):
+            return número / 2
+    """,
+    "await": """
+        import asyncio
+        await asyncio.sleep(0)
+        def half(number):
+            return number / 2
+    """,
+    "a command and its output": """
+        files = !ls /
+        def half(number):
+            return number / 2
+        !echo done
+    """,
+    "lines as on Windows": "def half(number):\r\n    return number / 2\r\n",
+}
+
+
+@pytest.mark.parametrize("code", HONEST.values(), ids=HONEST)
+def test_unusual_dress_costs_nothing(mark, answer, code: str):
+    graded = mark(answer(half=textwrap.dedent(code), evens=EVENS))
+    assert [mark.points for mark in graded.marks.values()] == [3, 2], [cell.outputs for cell in graded.cells]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 import io
 import os
 import stat
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from edgelab.errors import EdgelabError
+from edgelab.grading import collect as collect_module
 from edgelab.grading.collect import collect
-from edgelab.grading.returned import MAX_BYTES, Unreadable
+from edgelab.grading.returned import MAX_BYTES, Unreadable, lab_of
 
 
 def folder_of(tmp_path: Path, *names: str) -> Path:
@@ -46,6 +48,7 @@ PLATFORMS = {
     "Canvas": ("lovelaceada_12_345_01_halves.ipynb", ("lovelaceada", "12", "01_halves")),
     "Canvas, late and again": ("lovelaceada_LATE_12_345_01_halves-1.ipynb", ("lovelaceada", "12", "01_halves")),
     "a file alone": ("ada.ipynb", ("ada", "", "")),
+    "Canvas, with a backslash": ("lovelaceada_12_345_bob\\01_halves.ipynb", ("lovelaceada", "12", "01_halves")),
 }
 
 
@@ -60,6 +63,40 @@ def test_whose_it_is(tmp_path: Path, pack, name: str, expected: tuple):
 def test_a_folder_around_all_learners_is_looked_through(tmp_path: Path):
     found = collect(zip_of(tmp_path, "submissions/ada/01_halves.ipynb", "submissions/bob/01_halves.ipynb"))
     assert [item.learner for item in found] == ["ada", "bob"]
+
+
+def test_folders_of_old_windows_tools_are_looked_through(tmp_path: Path):
+    found = collect(zip_of(tmp_path, "back\\ada\\01_halves.ipynb", "back\\bob\\01_halves.ipynb"))
+    assert [(item.learner, item.lab, item.read()) for item in found] == [
+        ("ada", "01_halves", b"{}"),
+        ("bob", "01_halves", b"{}"),
+    ]
+
+
+def test_a_list_beside_the_learners_folders_makes_them_no_one_learner(tmp_path: Path):
+    found = collect(zip_of(tmp_path, "back/", "back/ada/01_halves.ipynb", "back/bob/01_halves.ipynb", "back/list.csv"))
+    assert [item.learner for item in found] == ["ada", "bob", "list"]
+
+
+@pytest.mark.parametrize("pack", [folder_of, zip_of])
+def test_all_who_have_a_folder_are_in_the_list(tmp_path: Path, pack):
+    names = ["ada/01_halves.ipynb", "bob/labs/.ipynb_checkpoints/01_halves.ipynb", "dan/.DS_Store"]
+    (tmp_path / "back" / "eve" / "labs" / "es").mkdir(parents=True)
+    path = pack(tmp_path, *names, *(["eve/labs/es/"] if pack is zip_of else []))
+    found = collect(path)
+    assert [(item.learner, item.problem) for item in found] == [
+        ("ada", ""),
+        *((name, "no notebook") for name in ("bob", "dan", "eve")),
+    ]
+
+
+def test_a_namesake_without_a_notebook_is_in_the_list(tmp_path: Path):
+    names = [f"Ada L_{number}_assignsubmission_file_/{file}" for number, file in ((1, "01_halves.ipynb"), (2, "x.pdf"))]
+    names.append("Ada L_1_assignsubmission_onlinetext_/onlinetext.html")  # Moodle's, of the text beside the file
+    assert [(item.learner, item.user, item.problem) for item in collect(folder_of(tmp_path, *names))] == [
+        ("Ada L", "1", ""),
+        ("Ada L", "2", "no notebook"),
+    ]
 
 
 def test_what_nobody_handed_in_is_passed_over(tmp_path: Path):
@@ -166,6 +203,79 @@ def test_a_file_too_large_is_unreadable(tmp_path: Path):
         file.truncate(10 * MAX_BYTES)
     with pytest.raises(Unreadable, match="larger"):
         collect(back)[0].read()
+
+
+def test_folders_a_thousand_deep_are_a_problem_of_their_own(tmp_path: Path, monkeypatch):
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    (back / "mal").mkdir()
+    monkeypatch.chdir(back / "mal")
+    for _ in range(1100):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(tmp_path)
+    try:
+        found = collect(back)
+    finally:
+        subprocess.run(["rm", "-rf", str(back / "mal")], check=True)
+    assert [(item.learner, item.problem) for item in found] == [
+        ("ada", ""),
+        ("mal", "more than 50 folders in one another"),
+    ]
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch):
+    back, scan = folder_of(tmp_path, "ada/01_halves.ipynb", "bob/01_halves.ipynb"), os.scandir
+
+    def closed(path):  # as by its mode, to anyone but root
+        if Path(path).name == "bob":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert [(item.learner, item.problem) for item in collect(back)] == [
+        ("ada", ""),
+        ("bob", "a folder that cannot be opened"),
+    ]
+
+
+def inner_zip(*names: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, b"{}")
+    return content.getvalue()
+
+
+def test_a_name_of_sixty_thousand_letters_is_a_problem_of_its_own(tmp_path: Path):
+    """What looks for the lab's name would try each beginning of it with each end."""
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    (back / "mal").mkdir()
+    (back / "mal" / "labs.zip").write_bytes(inner_zip(*(f"{number}/{'00_' * 20_000}.ipynb" for number in range(20))))
+    found = [item.problem for item in collect(back) if item.learner == "mal"]
+    assert found == ["its name is too long"] * 20
+    assert lab_of("00_" * 20_000 + ".ipynb") == ""
+
+
+def test_an_archive_of_very_many_notebooks_is_one_problem(tmp_path: Path):
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    for name, count in (("many", 101), ("far-too-many", 2001)):
+        (back / name).mkdir()
+        (back / name / "labs.zip").write_bytes(inner_zip(*(f"{number}.ipynb" for number in range(count))))
+    problems = {item.learner: item.problem for item in collect(back)}
+    assert "more than 100 notebooks" in problems["many"]
+    assert "more than 1000 files" in problems["far-too-many"]
+
+
+def test_an_archive_of_many_notebooks_is_unpacked_once(tmp_path: Path, monkeypatch):
+    back = folder_of(tmp_path, "ada/01_halves.ipynb")
+    (back / "bob").mkdir()
+    (back / "bob" / "labs.zip").write_bytes(inner_zip(*(f"{number}.ipynb" for number in range(50))))
+    found = [item for item in collect(back) if item.inner]
+    opened = []
+    read = collect_module._content
+    monkeypatch.setattr(collect_module, "_content", lambda *what: opened.append(what) or read(*what))
+    assert [item.read() for item in found] == [b"{}"] * 50
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"x"), lambda path: None])

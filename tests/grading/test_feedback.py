@@ -117,7 +117,7 @@ def test_a_page_that_cannot_be_drawn_costs_no_marks(course_of_one, monkeypatch):
     half = "print('\\x1b[38m', '\\x1b[48;5m', '\\x1b[38;2;1m')\ndef half(number):\n    return number / 2"
     row, page = course_of_one(half)
     assert (row["status"], row["exercises"]["half"]["points"]) == ("graded", 3)
-    assert "half: 3 of 3 points" in page
+    assert "Exercise 1. Points: 3 of 3" in page
 
     def fails(*_):
         raise RuntimeError
@@ -125,7 +125,7 @@ def test_a_page_that_cannot_be_drawn_costs_no_marks(course_of_one, monkeypatch):
     monkeypatch.setattr(feedback, "page", fails)
     row, page = course_of_one(half)
     assert (row["status"], row["exercises"]["half"]["points"]) == ("graded", 3)
-    assert "half: 3 of 3 points" in page
+    assert "Exercise 1. Points: 3 of 3" in page
     assert html.escape("return number / 2") in page
 
 
@@ -163,7 +163,7 @@ def test_where_an_answer_was_found_and_what_it_lacked_is_told(mark, answer, sour
     assert "The course does not have the package pandas_of_mine" in page
     assert "Your answer was found in another cell" in page
     shown = feedback.with_marks_by_hand(page, {"half": (1.5, "<b>nearly</b>")}, "en")
-    assert "By hand: 1.5 points. &lt;b&gt;nearly&lt;/b&gt;" in shown
+    assert "Points given by hand: 1.5. &lt;b&gt;nearly&lt;/b&gt;" in shown
     assert feedback.with_marks_by_hand(shown, {}, "en") == page
 
 

@@ -205,6 +205,8 @@ def test_a_name_copied_from_the_gradebook_is_understood(tmp_path: Path):
         ("ada,01_halves,haf,1,", r"manual.csv, line 2: lab '01_halves' has no exercise 'haf'"),
         ("ada,01_halves,half,two,", r"manual.csv, line 2: 'two' is no number"),
         ("ada,01_halves,half,,", r"manual.csv, line 2: '' is no number"),
+        (f"ada,01_halves,half,{'9' * 400},", r"manual.csv, line 2: '9+' is no number"),
+        ("ada,01_halves,half,²,", r"manual.csv, line 2: '²' is no number"),
     ],
 )
 def test_a_wrong_line_by_hand_is_named(tmp_path: Path, line: str, message: str):
@@ -234,7 +236,7 @@ def test_marks_by_hand_are_on_the_pages_and_in_the_zip_and_leave_with_their_line
     ada = row("Ada", user="417", platform="moodle", half=0) | {"feedback": "feedback/ada.html", "lang": "es"}
     header = "learner,user,lab,exercise,points,comment\n"
     written(tmp_path, ada, manual=f"{header}Ada,,01_halves,half,2.5,good <idea>\n")
-    assert "2.5 puntos" in page.read_text()
+    assert "Puntos puestos a mano: 2.5." in page.read_text()
     assert "good &lt;idea&gt;" in page.read_text()
     with zipfile.ZipFile(tmp_path / "moodle-01_halves-feedback.zip") as archive:
         assert archive.read(archive.namelist()[0]).decode() == page.read_text()
@@ -278,3 +280,22 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path):
     first = (tmp_path / "gradebook.csv").read_bytes()
     written(tmp_path, *reversed(rows))
     assert (tmp_path / "gradebook.csv").read_bytes() == first
+
+
+def test_half_a_character_costs_nobody_the_book(tmp_path: Path):
+    found = row("ada", half=0)
+    found["exercises"]["half"] |= {"said": "it said \ud800", "verdict": "wrong"}
+    assert written(tmp_path, found, name="class.csv")[1][8] == "it said ?"
+
+
+def test_marks_by_hand_in_another_encoding_are_one_sentence(tmp_path: Path):
+    (tmp_path / "manual.csv").write_bytes(
+        "learner,lab,exercise,points,comment\nJosé,01_halves,half,1,\n".encode("cp1252")
+    )
+    with pytest.raises(EdgelabError, match=r"manual.csv is not in UTF-8"):
+        gradebook.read_manual(tmp_path, LABS)
+
+
+def test_other_copies_are_told(tmp_path: Path):
+    (_, line) = written(tmp_path, row("ada", half=3, evens=2) | {"copies": 3})
+    assert line[7] == "3 copies were handed in, and this one counts: x.ipynb"

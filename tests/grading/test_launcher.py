@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -118,3 +119,9 @@ def test_a_killed_grader_leaves_no_process_and_no_folder(end, tmp_path):
         grader.send_signal(end)
     assert soon(lambda: not any(alive(int(pid)) for pid in pids))
     assert soon(lambda: not os.path.exists(os.path.dirname(socket)))
+
+
+def test_a_servers_folder_is_held_and_no_other_grader_sweeps_it(tmp_path):
+    ended(Forked(ASK, tmp_path, {}))
+    with pytest.raises(BlockingIOError):
+        launcher.hold(Path(launcher._server[1]).parent)

@@ -1,6 +1,7 @@
 """The notebook that runs is ours; a submission's exercise cells go in, and nothing else of it."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from nbval.plugin import find_comment_markers
@@ -86,7 +87,7 @@ def test_instructions_to_nbval_are_dropped(cells, sign: str, word: str, end: str
 
 def test_a_solution_cell_is_not_run():
     text = '# %% a tags=["exercise"]\n# BEGIN SOLUTION\n1\n# END SOLUTION\n# %% tags=["solution"]\nsecret\n'
-    cells = parse_source(text + '# %% a-check tags=["check"] points=1\n1\n', "lab.py")
+    cells = parse_source(text + '# %% a-check tags=["check"] points=1\n1\n', Path("lab.py"))
     assert "secret" not in sources(merge.merge(cells, merge.solutions(cells), seed=1)).values()
 
 

@@ -10,10 +10,10 @@ from edgelab.grading import launcher, run
 HOLD = """
 import sys, time
 from pathlib import Path
-from edgelab.grading import run
+from edgelab.grading import launcher
 folder = Path(sys.argv[1])
 folder.mkdir()
-lock = run._lock(folder)
+lock = launcher.hold(folder)
 print("held", flush=True)
 time.sleep(600)
 """

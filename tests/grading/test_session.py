@@ -69,7 +69,7 @@ def test_everyone_ends_in_a_row_and_nothing_is_done_twice(grade, course: Path):
     assert len(list((course / "out" / "feedback").glob("*/01_halves.html"))) == 5
     book = gradebook(course / "out")
     again = grade()
-    assert "0 submissions to grade, 5 already graded and unchanged." in again.output
+    assert "0 submissions to grade, already graded and unchanged: 5." in again.output
     assert gradebook(course / "out") == book
 
     # A changed submission, a mark by hand and a changed reference: each redoes what it must, and no more.
@@ -111,7 +111,7 @@ def test_killed_halfway_it_goes_on_and_ends_the_same(grade, course: Path):
         file.write('{"learner": "half a li')
     second = grade()
     graded = done - 1  # one row is of what nobody can read
-    assert f"{5 - graded} submissions to grade, {graded} already graded" in second.output
+    assert f"{5 - graded} submissions to grade, already graded and unchanged: {graded}." in second.output
     assert gradebook(course / "out") == gradebook(course / "undisturbed")
 
 

@@ -1,9 +1,11 @@
+import re
+
 import ipywidgets as widgets
 import pytest
 import torch
 
-from edgelab import measure
-from edgelab.labs.lab_01_edge_budget import explorers
+from edgelab import i18n, measure
+from edgelab.labs.lab_01_edge_budget import explorers, sources
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 
@@ -139,3 +141,26 @@ def test_the_verdict_table_has_a_row_for_every_device():
 
 def test_the_device_table_shows_the_source_of_every_figure():
     assert explorers.device_table()._repr_html_().count('<span title="') == 5 * len(measure.DEVICES)
+
+
+def spanish_sources(monkeypatch):
+    """Return what tooltips and the table of devices say in Spanish, without addresses and titles in quotes."""
+    monkeypatch.setenv("EDGELAB_LANG", "es")
+    i18n.forget()
+    fields = ("flash_bytes", "ram_bytes", "memory_bandwidth", "macs_per_cycle", "power_w")
+    texts = [text for device in measure.DEVICES for text in (device.cpu, *(device.sources[name] for name in fields))]
+    shown = [sources.in_words(text) for text in (*texts, *(link.source for link in measure.LINKS.values()))]
+    i18n.forget()
+    return texts, [re.sub(r"https?://\S+|'\w+(?:'s)? [^']*'", "", text) for text in shown]
+
+
+def test_sources_are_in_spanish_but_for_titles_and_addresses(monkeypatch):
+    _english, spanish = spanish_sources(monkeypatch)
+    words = re.compile(r"\b(the|an|of|and|at|for|with|in|cycles?|measured|estimate|products|loads?|sent|per) \b")
+    assert [text for text in spanish if words.search(text)] == []
+
+
+def test_every_part_of_a_source_that_has_a_translation_is_there_to_translate():
+    texts = [text for device in measure.DEVICES for text in (device.cpu, *device.sources.values())]
+    texts += [link.source for link in measure.LINKS.values()]
+    assert [part for part in sources.PARTS if not any(part in text for text in texts)] == []

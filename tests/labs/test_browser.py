@@ -6,6 +6,7 @@ Screenshots are written to `test-artefacts/` for people to look at.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -38,6 +39,14 @@ ERRORS = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.cells
     .filter(cell => cell.cell_type === 'code')
     .flatMap(cell => cell.getOutputs().filter(output => output.output_type === 'error')
         .map(output => `${cell.getId()}: ${output.ename}: ${output.evalue}`))"""
+# What each cell shows, its descriptions for screen readers and its tooltips included.
+SHOWN = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(cell => {
+    const area = cell.querySelector('.jp-OutputArea');
+    const said = area ? [...area.querySelectorAll('[aria-label], [title]')] : [];
+    const words = said.flatMap(node => [node.getAttribute('aria-label'), node.getAttribute('title')]);
+    return {text: [area?.textContent, ...words].join(' '), waits: !!cell.querySelector('.edgelab-waiting')};
+})"""
+MEASURED = r"(?:Measured here|Medido aquí): (?P<number>[\d.\s]*\d)\s?(?P<unit>%|\w+)"
 WAITING = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.cells
     .filter(cell => cell.cell_type === 'code' && cell.getSource() && cell.execution_count === null).length"""
 
@@ -169,6 +178,7 @@ def work_through(page, server, source, lang):
     ARTEFACTS.mkdir(exist_ok=True)
     try:
         assert page.evaluate(ERRORS) == []
+        before = page.evaluate(SHOWN)
         explorers = page.locator(".edgelab-explorer")
         assert explorers.count() >= 2
         for index in range(explorers.count()):
@@ -183,19 +193,43 @@ def work_through(page, server, source, lang):
         page.wait_for_function("() => document.querySelectorAll('.edgelab-waiting').length === 0")
         assert waiting.count() == 0
         assert page.evaluate(ERRORS) == []
+        nothing_told_the_answers(before, page.evaluate(SHOWN))
         return page.locator(".edgelab-prediction button").first.inner_text()
     finally:
         photograph(page, name)
 
 
+def nothing_told_the_answers(before, after):
+    """Ask that no cell up to a reveal showed what was measured, in the state before anything was locked.
+
+    With its unit any number counts; without, one of three digits or more (a clock's milliseconds may be any number).
+    """
+    revealing = [place for place, cell in enumerate(before) if cell["waits"]]
+    assert revealing
+    for place in revealing:
+        measured = re.search(MEASURED, after[place]["text"])
+        assert measured, after[place]["text"][:200]
+        number, unit = re.sub(r"\s", "", measured["number"]), measured["unit"]
+        alone = len(re.sub(r"\D", "", number).lstrip("0")) >= 3 and unit not in ("ms", "times", "veces")
+        digits = re.escape(number) + (r"\d*" if "." in number else r"(?:\.0+)?(?![.\d])")
+        told = re.compile(rf"(?<![\d.]){digits}" + ("" if alone else rf"\s?{unit}(?!\w)"))
+        for earlier in range(place + 1):
+            text = re.sub(r"(?<=\d)\s(?=\d)", "", before[earlier]["text"])
+            assert not told.search(text), f"cell {earlier} tells {measured[0]!r} of cell {place}: {text[:400]}"
+
+
 def photograph(page, name):
-    """Write the whole notebook as one tall picture, in the light theme and in the dark one."""
-    height = page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
-    page.set_viewport_size({"width": 1280, "height": min(int(height) + 120, 16_000)})
-    for theme in ("Dark", "Light"):
-        page.evaluate(f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
-        page.wait_for_function(f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
-        page.locator("#jupyterlab-splash").wait_for(state="hidden")
-        page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
-        page.screenshot(path=ARTEFACTS / f"{name}-{theme.lower()}.png")
+    """Write the whole notebook as tall pictures: a wide window and a narrow one, the light theme and the dark one."""
+    for width in (960, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        height = page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+        page.set_viewport_size({"width": width, "height": min(int(height) + 120, 16_000)})
+        for theme in ("Dark", "Light"):
+            page.evaluate(
+                f"() => jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+            )
+            page.wait_for_function(f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
+            page.locator("#jupyterlab-splash").wait_for(state="hidden")
+            page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
+            page.screenshot(path=ARTEFACTS / f"{name}-{width}-{theme.lower()}.png")
     page.set_viewport_size({"width": 1280, "height": 900})

@@ -11,6 +11,7 @@
 That the notebooks of one lab have the same code, whatever they are for, is read off them.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -22,11 +23,16 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
 from edgelab.course import build
-from edgelab.course.source import read_source, stub
+from edgelab.course.source import code_alone, read_source, stub
 from edgelab.grading.merge import merge, solutions
 from edgelab.grading.needed import needed
 
 STUB, BROKEN = "NotImplementedError", "return [][1]"
+
+
+def syntax(notebook):
+    """Return the ids of a notebook's code cells and what each does, without its docstrings and comments."""
+    return [(name, code_alone(source)) for name, source in code_cells(notebook)]
 
 
 def code_cells(notebook):
@@ -54,6 +60,15 @@ def test_the_solutions_run_and_print_what_the_source_promises(source, references
     assert not ours.whole  # explorers and pictures can be left out of a graded run
 
 
+def test_exercises_are_numbered_as_their_headings_say(source):
+    """✓, errors and pages of feedback name an exercise by its number alone."""
+    cells = read_source(source)
+    for place, cell in enumerate(cells):
+        if cell.role == "exercise":
+            texts = [one.source for one in cells[:place] if one.kind == "markdown"]
+            assert re.findall(r"(?m)^### Exercise (\d+)", "\n".join(texts))[-1] == str(cell.number)
+
+
 def test_what_labs_promise_is_there_to_hold(labs):
     """Lab 00 promises no line of text: all that it prints is a time, or a picture."""
     promising = {source.stem for source in build.sources(labs) if any(cell.printed for cell in read_source(source))}
@@ -69,13 +84,22 @@ def test_every_notebook_of_a_lab_has_the_same_code(source):
     ]
     stubs = code_cells(build.learner(source))
     for lang in build.TRANSLATIONS:
-        assert code_cells(build.reference(source, lang)) == graded
-        assert code_cells(build.learner(source, lang)) == stubs
+        assert syntax(build.reference(source, lang)) == [(name, code_alone(code)) for name, code in graded]
+        assert syntax(build.learner(source, lang)) == syntax(build.learner(source))
+        assert docstrings(build.learner(source, lang)).isdisjoint(docstrings(build.learner(source)))
     assert code_cells(build.reference(source)) == graded
     exercises = {cell.id for cell in cells if cell.role == "exercise"}
     solved = dict(code_cells(build.reference(source)))
     assert exercises
     assert {name for name, text in stubs if text != solved[name]} == exercises
+
+
+def docstrings(notebook):
+    """Return the docstrings of a notebook's exercises."""
+    trees = [ast.parse(source) for name, source in code_cells(notebook) if "NotImplementedError" in source]
+    functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert functions
+    return {ast.get_docstring(node) for node in functions}
 
 
 def errors_of(notebook, folder):
@@ -89,7 +113,10 @@ def errors_of(notebook, folder):
 
 @pytest.mark.parametrize(
     ("lang", "untouched", "stopped"),
-    [("en", "is still to be written", "stopped with"), ("es", "está todavía por escribir", "se ha detenido con")],
+    [
+        ("en", "exercise %d is still to be written", "stopped with"),
+        ("es", "el ejercicio %d está todavía por escribir", "se ha detenido con"),
+    ],
     ids=["en", "es"],
 )
 def test_checks_of_untouched_and_broken_exercises_show_nothing_of_their_own(
@@ -102,15 +129,14 @@ def test_checks_of_untouched_and_broken_exercises_show_nothing_of_their_own(
     kept = needed(dict(code_cells(notebook)), cells)
     notebook.cells = [cell for cell in notebook.cells if cell.id in kept]
     for cell in cells.values():
-        code = re.sub(r"raise NotImplementedError\(.*\)", BROKEN, stub(cell.source, cell.name))
+        code = re.sub(r"raise NotImplementedError\(.*\)", BROKEN, stub(cell.source, cell.number))
         notebook.cells.append(new_code_cell(code, id=f"broken-{cell.id}"[:64]))
     errors = errors_of(notebook, tmp_path)
     checks = [cell for cell in cells.values() if cell.role == "check"]
     assert checks
     for cell in checks:
         (line,) = errors.pop(cell.id)
-        assert untouched in line
-        assert cell.exercise in line
+        assert untouched % cell.number in line
         first, *frames = "\n".join(errors.pop(f"broken-{cell.id}"[:64])).split("\n")
         assert f"{stopped} IndexError: list index out of range" in first
         assert "(" in first

@@ -14,11 +14,12 @@ from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.labs.lab_01_edge_budget.sources import in_words
 from edgelab.measure import DEVICES, LINKS, layer_costs, peak_activations, predict_latency
 from edgelab.measure.devices import Device
 from edgelab.measure.threads import torch_threads
 from edgelab.models import mobilenet_v1, mobilenet_v2, resnet
-from edgelab.numbers import number
+from edgelab.numbers import NO_BREAK, number
 
 BYTES = {"fp32": 4, "int8": 1}
 # Which of `LINKS` a device has on board. The joules of Wi-Fi and LTE were measured on a phone: theirs may differ.
@@ -136,7 +137,7 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
     rows = [
         [
             escape(device.name),
-            escape(device.cpu),
+            escape(in_words(device.cpu)),
             _sourced(device, "flash_bytes", _size(device.flash_bytes)),
             _sourced(device, "ram_bytes", _size(device.ram_bytes)),
             _sourced(device, "memory_bandwidth", _amount(device.memory_bandwidth / 1e6)),
@@ -149,7 +150,7 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
 
 
 def _sourced(device: Device, field: str, text: str) -> str:
-    return f'<span title="{escape(device.sources[field])}">{text}</span>'
+    return f'<span title="{escape(in_words(device.sources[field]))}">{text}</span>'
 
 
 def layer_table(model: torch.nn.Module, image: torch.Tensor) -> HtmlTable:
@@ -159,9 +160,9 @@ def layer_table(model: torch.nn.Module, image: torch.Tensor) -> HtmlTable:
     rows = []
     for layer in layer_costs(model, image):
         if layer.macs:
-            shape = " × ".join(map(str, layer.out_shape[1:]))
+            shape = f"{NO_BREAK}×{NO_BREAK}".join(map(str, layer.out_shape[1:]))
             kib = f"{4 * math.prod(layer.out_shape[1:]) / 1024:.4g}"
-            cells = [shape, kib, number(layer.params), number(layer.macs / 1e6, ".1f")]
+            cells = [shape, kib, number(layer.params), f"{layer.macs / 1e6:.3g}"]
             rows.append([f"<code>{escape(layer.name)}</code>", *cells])
     return HtmlTable(heads, rows)
 
@@ -221,7 +222,7 @@ def radio_table(decide: Callable) -> HtmlTable:
         if device.name in RADIOS:
             link = LINKS[RADIOS[device.name]]
             sending = f"{8000 * PICTURE_BYTES * link.joules_per_bit:.3g} mJ"
-            cells = [f'<span title="{escape(link.source)}">{escape(link.name)}: {sending}</span>']
+            cells = [f'<span title="{escape(in_words(link.source))}">{escape(link.name)}: {sending}</span>']
             for precision, achieved in ways.values():
                 joules = joules_on(device, precision, achieved=achieved)
                 if joules is None:
@@ -328,12 +329,12 @@ def _size(count: float) -> str:
     """Return bytes in KiB, MiB or GiB, whichever is easy to read."""
     for unit, size, enough in (("KiB", 1024, 10_000), ("MiB", 1024**2, 1024)):
         if count < enough * size:
-            return f"{_amount(count / size)} {unit}"
-    return f"{_amount(count / 1024**3)} GiB"
+            return f"{_amount(count / size)}{NO_BREAK}{unit}"
+    return f"{_amount(count / 1024**3)}{NO_BREAK}GiB"
 
 
 def _against(want: float, limit: float, unit: str) -> str:
     """Return what is wanted and what is allowed, as text; `unit` "B" stands for a size."""
     if unit == "B":
-        return f"{_size(want)} / {_size(limit)}"
-    return f"{_amount(want)} / {_amount(limit)} {unit}"
+        return f"{_size(want)}{NO_BREAK}/ {_size(limit)}"
+    return f"{_amount(want)}{NO_BREAK}/ {_amount(limit)}{NO_BREAK}{unit}"

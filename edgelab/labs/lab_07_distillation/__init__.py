@@ -1,0 +1,1 @@
+"""Lab 07: whether a teacher helps a student, and when."""

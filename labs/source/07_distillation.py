@@ -236,8 +236,9 @@ reveal("never-seen", 100 * own)
 explorers.never_seen_explorer(study)
 
 # %% [markdown]
-# Labels say nothing of a class that is not there, and a bias mends little of that. The teacher has said of every 30 how much it
-# looks like an 80, and of every pullover how much like a shirt. From that the student knows what to look for.
+# Labels say nothing of a class that is not there. A bias then finds what is unlike all the others: fewer of the class, at a
+# higher price for the rest. The teacher has said of every 30 how much it looks like an 80, and of every pullover how much like
+# a shirt. From that the student knows what to look for.
 #
 # ## When does it help?
 #

@@ -211,7 +211,9 @@ def test_three_steps_in_one_call():
 
 
 def test_a_pruned_model_trains_and_comes_back_from_a_file(tmp_path):
-    smaller = prune_channels(settled(models.resnet((8, 16), num_classes=4)), torch.randn(1, 3, 16, 16), 0.5)
+    # Eight channels at least: oneDNN's backward pass writes past its memory with 4 that lie last (torch 2.13, AVX2).
+    model = settled(models.resnet((16, 32), num_classes=4))
+    smaller = prune_channels(model, torch.randn(1, 3, 16, 16), 0.5, round_to=8)
     from edgelab.train import fit
 
     before = copy.deepcopy(smaller.state_dict())

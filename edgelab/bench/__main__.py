@@ -75,6 +75,33 @@ def _light(
     report(light_goals.claims(trained), as_json)
 
 
+@app.command("channels")
+def _channels(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="What edgelab.bench.channel_training has made.")
+    ] = None,
+    as_json: Json = None,
+) -> None:
+    """Measure structured pruning, on signs and on Fashion-MNIST."""
+    from edgelab.bench import channel_goals
+
+    report(channel_goals.claims(folder), as_json)
+
+
+@app.command("pruning")
+def _pruning(
+    as_json: Json = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What python -m edgelab.bench.pruning_training FOLDER has trained."),
+    ] = None,
+) -> None:
+    """Measure what zeros cost and buy, on signs and on Fashion-MNIST."""
+    from edgelab.bench import pruning_goals
+
+    report(pruning_goals.claims(models), as_json)
+
+
 @app.command("grading")
 def _grading(
     as_json: Json = None,

@@ -1,7 +1,9 @@
 """From a trained model to the file that another runtime runs, and the proof that it is the same model."""
 
 from edgelab.deploy.compare import Agreement, LayerDifference, compare
+from edgelab.deploy.compressed import compress_weights
 from edgelab.deploy.kernels import as_kernels
+from edgelab.deploy.layer_times import open_layer, time_layer
 from edgelab.deploy.litert import to_litert
 from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
 from edgelab.deploy.npu import NpuEstimate, npu_estimate
@@ -23,8 +25,11 @@ __all__ = [
     "c_array",
     "check_parity",
     "compare",
+    "compress_weights",
     "npu_estimate",
+    "open_layer",
     "operators",
+    "time_layer",
     "to_litert",
     "to_onnx",
 ]

@@ -40,9 +40,9 @@ def quantize(path: str | Path, out: str | Path, images: torch.Tensor, *, recipe:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), captured_stderr():
             warnings.simplefilter("ignore")
-            theirs = quantizer.Quantizer(str(path), getattr(recipes, RECIPES[recipe])())  # type: ignore[arg-type]
+            theirs = quantizer.Quantizer(str(path), getattr(recipes, RECIPES[recipe])())
             ranges = theirs.calibrate({"serving_default": feeds}, num_threads=1) if theirs.need_calibration else None
-            theirs.quantize(ranges, enable_progress_report=False).export_model(str(out), overwrite=True)  # type: ignore
+            theirs.quantize(ranges, enable_progress_report=False).export_model(str(out), overwrite=True)
     finally:
         logging.disable(before)
     return out

@@ -82,6 +82,9 @@ def shown_row(name: str) -> str:
         "ResNet tiny": _("ResNet tiny"),
         "4-bit QAT": _("4-bit QAT"),
         "distilled student": _("distilled student"),
+        "pruned channels": _("pruned channels"),
+        "pruned channels, int8": _("pruned channels, int8"),
+        "90 % zeros": _("90 % zeros"),
     }
     return names.get(name, name)
 

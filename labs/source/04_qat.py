@@ -511,7 +511,7 @@ progress_board()
 #
 # </details>
 #
-# **Next:** lab 05 takes weights away altogether.
+# **Next:** [lab 05](05_unstructured_pruning.ipynb) takes weights away altogether.
 #
 # ### Further reading
 #

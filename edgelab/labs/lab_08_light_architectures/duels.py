@@ -87,7 +87,7 @@ def ratio_plot(measured: Measured, kernel: int, resolution: int) -> plots.Pictur
         for what, (label, colour, line, marker) in looks.items():
             if len(found[what]) == len(CHANNELS):
                 ax.plot(CHANNELS, found[what], color=colour, ls=line, marker=marker, label=label)
-        ax.axhspan(0.1, 1, color=plots.INK, alpha=0.08, lw=0)
+        ax.axhspan(1e-3, 1, color=plots.INK, alpha=0.08, lw=0)
         plots.logarithmic(ax.xaxis)
         plots.logarithmic(ax.yaxis)
         lowest = min(0.5, *found["int8"], *found["fp32"])

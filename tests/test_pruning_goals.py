@@ -1,0 +1,60 @@
+"""The trainings behind the pruning figures leave files that give what was recorded, and are not repeated."""
+
+import json
+
+import pytest
+import torch
+
+from edgelab import data, models
+from edgelab.bench import pruning_goals, pruning_training
+from edgelab.errors import EdgelabError
+from edgelab.pruning import load_sparse
+
+
+@pytest.fixture(scope="module")
+def toy():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    split = data.Split(images, torch.arange(64) % 4)
+    return data.Dataset("signs", ("a", "b", "c", "d"), split, split)
+
+
+@pytest.fixture
+def trained(toy, tmp_path, monkeypatch):
+    """Return the folder of trainings on a toy data set."""
+
+    def small(_name, _dataset="signs"):
+        torch.manual_seed(0)
+        return models.resnet((8, 12), num_classes=4).eval()
+
+    for module in (pruning_training, pruning_goals):
+        monkeypatch.setattr(module, "load_pretrained", small)
+        monkeypatch.setattr(module.data, "load", lambda _name: toy)
+    monkeypatch.setattr(pruning_training, "EPOCHS", {"signs": 1})
+    pruning_training.train_all(tmp_path, ["signs"], [0, 1, 2], "cpu")
+    return tmp_path
+
+
+def test_every_figure_comes_of_a_training_and_its_file_gives_the_same_weights(trained):
+    results = json.loads((trained / pruning_training.RESULTS).read_text())
+    assert list(results) == [f"signs/{kind}/{seed}" for kind in ("pruned", "control") for seed in (0, 1, 2)]
+    for run in results.values():
+        assert all(0 <= share <= 1 for name, share in run.items() if name != "seconds")
+    assert results["signs/pruned/0"]["0.95, zeros"] == pytest.approx(0.95, abs=0.001)
+    state = load_sparse(pruning_training.model_file(trained, "signs", 2, "chain"))
+    assert all(len(weight.unique()) <= 16 for weight in state.values() if weight.dim() > 1)
+    assert not pruning_training.model_file(trained, "signs", 1, "0.8").exists(), "large files are kept for one seed"
+    claims = {claim.name: claim for claim in pruning_goals.trained("signs", trained)}
+    assert claims["signs: files read back on this CPU, points from what was recorded"].measured <= 0.1
+    assert claims["signs: 80% zeros, points lost, mean of 3 seeds"].at_most == 0.5
+    assert claims["signs: prune, share, Huffman: file smaller, worst seed"].at_least == 35
+
+
+def test_what_is_trained_is_not_trained_again(trained, monkeypatch):
+    monkeypatch.setattr(pruning_training, "fit", lambda *_args, **_options: pytest.fail("trained again"))
+    pruning_training.train_all(trained, ["signs"], [0, 1, 2], "cpu")
+
+
+def test_without_trainings_the_benchmark_says_what_makes_them(tmp_path):
+    with pytest.raises(EdgelabError, match="pruning_training"):
+        next(pruning_goals.trained("signs", tmp_path))

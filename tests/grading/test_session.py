@@ -79,7 +79,7 @@ def test_everyone_ends_in_a_row_and_nothing_is_done_twice(grade, course: Path):
     marks = "learner,lab,exercise,points,comment\nmal,01_halves,half,2,told me\nmall,01_halves,half,2,\n"
     (course / "out" / "manual.csv").write_text(marks)
     third = grade()
-    assert "1 submission to grade, 4 already" in third.output
+    assert "1 submission to grade, already graded and unchanged: 4." in third.output
     assert "has a mark for 'mall' in '01_halves', and nothing like that was handed in." in third.output
     assert third.output.count("has a mark for") == 1
     assert totals(course / "out")["eve"] == 5

@@ -1,4 +1,4 @@
-"""The trainings that distillation is judged by are named apart, come after their teachers, and are compared in pairs."""
+"""The trainings that distillation is judged by are named apart, come after their teachers, and are paired by seed."""
 
 from dataclasses import asdict
 

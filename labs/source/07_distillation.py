@@ -280,8 +280,7 @@ explorers.seeds_explorer(study)
 #
 # ## Does a student take after its teacher?
 #
-# Here are the mistakes on 500 test pictures: rows are what it is, columns what was said. **Whose mistakes are more like the
-# teacher's?**
+# Here are the most frequent mistakes on 500 test pictures. **Whose are more like the teacher's?**
 
 # %% confusion-explorer
 explorers.confusion_explorer(study)

@@ -62,7 +62,7 @@ def temperature_plot(
 ) -> plots.Picture:
     """Return a picture `(C, H, W)` beside the soft targets of its `logits` `(classes,)`, largest first."""
     soft = soft_targets(logits[None], temperature)[0]
-    order = logits.argsort(descending=True).tolist()[:10][::-1]
+    order = logits.argsort(descending=True).tolist()[:8][::-1]
     bits = -float((soft * soft.clamp(min=1e-30).log2()).sum())
     with plots.figure(height=3.6) as fig:
         left, right = fig.subplots(1, 2, gridspec_kw={"width_ratios": (1, 2.2)})
@@ -195,23 +195,20 @@ def confusion_explorer(study: Study) -> Explorer:
 
 
 def confusion_plot(labels: torch.Tensor, answers: torch.Tensor, names: Sequence[str]) -> plots.Picture:
-    """Return a matrix of mistakes: a row for what it is, a column for what was said; what is right is left out."""
+    """Return the most frequent mistakes, as pairs: what it is, and what was said."""
     classes = len(names)
     counts = torch.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
     counts.fill_diagonal_(0)
-    worst = int(counts.argmax())
-    with plots.figure(width=6.4, height=4.6) as fig:
+    worst = counts.flatten().argsort(descending=True, stable=True)[:8].tolist()
+    pairs = [(f"{names[place // classes]} → {names[place % classes]}", int(counts.flatten()[place])) for place in worst]
+    with plots.figure() as fig:
         ax = fig.subplots()
-        ax.imshow(counts.numpy(), cmap="Blues", vmin=0)
-        for row, column in counts.nonzero().tolist():
-            shade = "white" if counts[row, column] > 0.6 * counts.max() else "#444444"
-            ax.text(column, row, str(int(counts[row, column])), ha="center", va="center", size=8, color=shade)
-        ax.set_xticks(range(classes), names, rotation=60, ha="right")
-        ax.set_yticks(range(classes), names)
-        ax.grid(False)
-        ax.set(xlabel=_("what was said"), ylabel=_("what it is"))
+        shown = [pair for pair in pairs if pair[1]][::-1]
+        ax.barh([name for name, _count in shown], [count for _name, count in shown], color=plots.BLUE)
+        ax.grid(False, axis="y")
+        ax.set(xlabel=_("mistakes; what it is → what was said"))
         text = _("mistakes: %(n)d of %(all)d; most often %(truth)s taken for %(said)s: %(count)d")
-        facts = {"n": int(counts.sum()), "all": len(labels), "count": int(counts.max())}
-        title = text % {**facts, "truth": names[worst // classes], "said": names[worst % classes]}
+        facts = {"n": int(counts.sum()), "all": len(labels), "count": pairs[0][1]}
+        title = text % {**facts, "truth": names[worst[0] // classes], "said": names[worst[0] % classes]}
         ax.set_title(title)
         return plots.picture(fig, title)

@@ -55,7 +55,7 @@ endef
 
 .venv/lab: .venv/bin-ready pyproject.toml constraints.txt
 	@echo "Installing edgelab and what its labs need into .venv, once, in a few minutes:"
-	$(call install,-e .)
+	$(call install,-e ".[mcu]")
 
 .venv/test: .venv/lab
 	@echo "Installing the test tools into .venv:"

@@ -29,6 +29,11 @@ def N_(message: str) -> str:
     return message
 
 
+def named(name: str) -> str:
+    """Return a name that a lab's code gives to a model or a run, in the learner's language if the catalogue has it."""
+    return _catalogue(language()).gettext(name) if name else name
+
+
 def ngettext(singular: str, plural: str, count: int) -> str:
     """Return `singular` or `plural`, whichever `count` asks for, in the learner's language."""
     return _catalogue(language()).ngettext(singular, plural, count)

@@ -20,11 +20,22 @@ def test_devices_reach_from_a_cortex_m4_to_a_phone():
 
 @every_device
 def test_every_figure_has_a_source(device):
-    named = {field.name for field in fields(device)} - {"name", "cpu", "sources", "achieved"}
+    named = {field.name for field in fields(device)} - {"name", "cpu", "sources", "achieved", "published"}
     assert named == FIGURES
     needed = FIGURES | ({"achieved"} if device.achieved else set())
     assert set(device.sources) == needed
     assert all("https://" in source and len(source) > 30 for source in device.sources.values())
+
+
+def test_one_chip_is_several_times_as_fast_by_newer_software():
+    (board,) = (device for device in DEVICES if "L4R5" in device.name)
+    old, new = (found for found in board.published if found.model == "ResNet-8")
+    assert old.ms / new.ms == pytest.approx(4.25, abs=0.01)
+    assert 1.4 < new.ms * 1e-3 * board.clock_hz / 12.5e6 < 2.0  # cycles a MAC
+    for result in board.published:
+        assert "https://" in result.source
+        assert result.joules is not None
+        assert 0.01 < result.joules / (result.ms / 1000) < 0.1  # watts of the chip
 
 
 @every_device

@@ -106,6 +106,22 @@ def test_messages_come_in_the_chosen_language(monkeypatch):
     assert i18n.ngettext("one thing", "%d things", 2) == "%d things"
 
 
+def test_names_that_code_gives_are_translated_where_the_catalogue_has_them(monkeypatch):
+    assert [i18n.named(name) for name in ("baseline", "my own model", "")] == ["baseline", "my own model", ""]
+    monkeypatch.setenv("EDGELAB_LANG", "es")
+    i18n.forget()
+    assert [i18n.named(name) for name in ("baseline", "my own model", "")] == [
+        "modelo de referencia",
+        "my own model",
+        "",
+    ]
+
+
+def test_a_page_may_be_in_another_language_than_its_process():
+    assert i18n.translator("es")("a number") == "un número"
+    assert i18n.translator("en")("a number") == i18n.translator("fr")("a number") == "a number"
+
+
 def test_run_time_needs_no_translation_tool():
     code = (
         "import sys; from edgelab.i18n import _; from edgelab.course import check; _('a number');"

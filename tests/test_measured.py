@@ -235,8 +235,15 @@ def fuzzed(content, count, seed):
         yield bytes(damaged)
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", ["int8.tflite", "float.tflite", "int8.onnx", "float.onnx"])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("int8.tflite", 24),
+        ("float.onnx", 24),
+        *(pytest.param(f"{kind}.{suffix}", 500, marks=pytest.mark.long)
+          for kind in ("int8", "float") for suffix in ("tflite", "onnx")),
+    ],
+)  # fmt: skip
 def test_damaged_files_are_refused_or_measured_and_never_crash(name, count, student, tmp_path):
     content = (student[0] / name).read_bytes()
     paths = []

@@ -5,7 +5,11 @@ import torch
 from safetensors.torch import load_file
 
 from edgelab.errors import EdgelabError
+from edgelab.measure import count_macs
 from edgelab.models import (
+    InvertedResidual,
+    SqueezeExcite,
+    UniversalInvertedBottleneck,
     conv_bn,
     depthwise_separable,
     load_pretrained,
@@ -13,6 +17,8 @@ from edgelab.models import (
     manifest,
     mobilenet_v1,
     mobilenet_v2,
+    mobilenet_v3_small,
+    mobilenet_v4_small,
     resnet,
     zoo,
 )
@@ -39,6 +45,107 @@ def test_mobilenet_v2_has_exactly_torchvisions_parameters_and_outputs(torchvisio
         torch.testing.assert_close(ours(images), theirs(images))
 
 
+def settled(model, size):
+    """Give batch norm the statistics of noise, so that no scale of an untrained network is left to chance."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # one batch sets them
+    with torch.no_grad():
+        model.train()(torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(1)))
+    return model.eval()
+
+
+def copied(ours, theirs):
+    """Give our model their weights, in order."""
+    pairs = zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True)
+    ours.load_state_dict({name: value.reshape(own.shape) for (name, own), value in pairs})
+    return ours.eval()
+
+
+@torch.inference_mode()
+def must_answer_alike(ours, theirs, size):
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    expected = theirs(images)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width_mult", [1.0, 0.5])
+def test_mobilenet_v3_small_has_exactly_torchvisions_parameters_and_outputs(torchvision_models, width_mult):
+    theirs = settled(torchvision_models.mobilenet_v3_small(width_mult=width_mult), 64)
+    ours = copied(mobilenet_v3_small(width_mult, num_classes=1000, total_stride=32), theirs)
+    assert parameters(ours) == parameters(theirs)
+    must_answer_alike(ours, theirs, 64)
+
+
+def test_mobilenet_v4_small_has_exactly_timms_parameters_and_outputs(torchvision_models):
+    import timm
+
+    theirs = settled(timm.create_model("mobilenetv4_conv_small", num_classes=1000), 64)
+    ours = copied(mobilenet_v4_small(num_classes=1000, total_stride=32), theirs)
+    assert parameters(ours) == parameters(theirs)
+    must_answer_alike(ours, theirs, 64)
+
+
+@pytest.mark.parametrize(
+    ("start", "middle"), [(0, 3), (3, 0), (5, 3), (0, 0)], ids=["IB", "ConvNeXt", "ExtraDW", "FFN"]
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_universal_block_is_timms_in_each_position_of_its_switches(torchvision_models, start, middle, stride):
+    from timm.models._efficientnet_blocks import UniversalInvertedResidual
+
+    if stride == 2 and not (start or middle):
+        with pytest.raises(ValueError, match="depthwise"):
+            UniversalInvertedBottleneck(3, 3, 2, 4, start_kernel=0, middle_kernel=0)
+        return
+    options = {"dw_kernel_size_start": start, "dw_kernel_size_mid": middle, "stride": stride, "exp_ratio": 6}
+    theirs = settled(UniversalInvertedResidual(3, 3, layer_scale_init_value=None, **options), 16)
+    ours = copied(UniversalInvertedBottleneck(3, 3, stride, 6, start_kernel=start, middle_kernel=middle), theirs)
+    must_answer_alike(ours, theirs, 16)
+
+
+def test_squeeze_excite_weighs_channels_by_their_means():
+    block = SqueezeExcite(16)
+    x = torch.randn(2, 16, 5, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        weighed = block(x) / x
+    assert weighed.amin() >= 0 and weighed.amax() <= 1
+    torch.testing.assert_close(weighed, weighed.mean((2, 3), keepdim=True).expand_as(x))
+    assert sum(p.numel() for p in block.parameters()) == 16 * 8 + 8 + 8 * 16 + 16  # a quarter of 16, at least 8
+
+
+@pytest.mark.parametrize(
+    ("network", "fewest"),
+    [
+        (lambda **kind: mobilenet_v1(1.0, **kind), 8.0),
+        (lambda **kind: mobilenet_v1(0.25, **kind), 7.0),
+        (lambda **kind: mobilenet_v2(0.5, **kind), 15.0),
+    ],
+    ids=["V1", "V1 0.25", "V2 0.5"],
+)
+def test_full_convolutions_make_so_many_times_more_macs(network, fewest):
+    image = torch.zeros(1, 3, 32, 32)
+    light, full = (network(depthwise=kind).eval() for kind in (True, False))
+    assert not any(m.groups > 1 for m in full.modules() if isinstance(m, torch.nn.Conv2d))
+    assert light(image).shape == full(image).shape
+    assert count_macs(full, image) / count_macs(light, image) > fewest
+
+
+def test_mobilenet_v1_saves_what_its_paper_says():
+    # Howard et al., 2017, table 4: 4866 and 569 million MACs, 29.3 and 4.2 million parameters.
+    image = torch.zeros(1, 3, 224, 224, device="meta")
+    for depthwise, millions, params in ((False, 4866, 29.3), (True, 569, 4.2)):
+        with torch.device("meta"):
+            model = mobilenet_v1(num_classes=1000, total_stride=32, depthwise=depthwise).eval()
+        assert count_macs(model, image) / 1e6 == pytest.approx(millions, rel=0.002)
+        assert parameters(model) / 1e6 == pytest.approx(params, abs=0.05)
+
+
+def test_a_block_that_does_not_widen_has_no_expansion():
+    assert len(InvertedResidual(8, 16, 1, 1).body) == 2
+    assert len(InvertedResidual(8, 16, 1, 6, squeeze_excite=True).body) == 4
+
+
 @pytest.mark.parametrize("width_mult", [0.35, 0.5, 0.75, 1.4])
 def test_mobilenet_v2_has_torchvisions_parameters_at_width(torchvision_models, width_mult):
     theirs = torchvision_models.mobilenet_v2(width_mult=width_mult)
@@ -59,7 +166,7 @@ def test_baseline_parameters_by_hand():
     assert parameters(resnet()) == stem + first + second + third + 256 * 16 + 16
 
 
-@pytest.mark.parametrize("build", [resnet, mobilenet_v1, mobilenet_v2])
+@pytest.mark.parametrize("build", [resnet, mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v4_small])
 @pytest.mark.parametrize("size", [28, 32, 96])
 def test_models_take_images_of_size(build, size):
     model = build(in_channels=1, num_classes=10).eval()

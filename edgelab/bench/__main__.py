@@ -30,18 +30,17 @@ def _quantization(
     report(quantization_goals.claims(training=training), as_json)
 
 
-@app.command("pruning")
-def _pruning(
+@app.command("deploy")
+def _deploy(
     as_json: Json = None,
-    models: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="What python -m edgelab.bench.pruning_training FOLDER has trained."),
+    litert_torch: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="Also ask this Python, which has litert-torch.")
     ] = None,
 ) -> None:
-    """Measure what zeros cost and buy, on signs and on Fashion-MNIST."""
-    from edgelab.bench import pruning_goals
+    """Measure the same integers in ONNX Runtime, LiteRT and TensorFlow Lite Micro: about ten minutes."""
+    from edgelab.bench import deploy_goals
 
-    report(pruning_goals.claims(models), as_json)
+    report(deploy_goals.claims(litert_torch=litert_torch), as_json)
 
 
 @app.command("distillation")
@@ -56,6 +55,51 @@ def _distillation(
     from edgelab.bench import distillation_goals
 
     report(distillation_goals.claims(trainings, few_bits=few_bits), as_json)
+
+
+@app.command("light")
+def _light(
+    as_json: Json = None,
+    trained: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `python -m edgelab.bench.light_training` has written.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write lab 08's record to FILE; it needs edgelab[mcu].")
+    ] = None,
+) -> None:
+    """Measure light architectures: MACs, accuracies of FILE, and separable against full convolutions."""
+    from edgelab.bench import light_goals, light_record
+
+    if record is not None:
+        light_record.write(record, trained)
+    report(light_goals.claims(trained), as_json)
+
+
+@app.command("channels")
+def _channels(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="What edgelab.bench.channel_training has made.")
+    ] = None,
+    as_json: Json = None,
+) -> None:
+    """Measure structured pruning, on signs and on Fashion-MNIST."""
+    from edgelab.bench import channel_goals
+
+    report(channel_goals.claims(folder), as_json)
+
+
+@app.command("pruning")
+def _pruning(
+    as_json: Json = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What python -m edgelab.bench.pruning_training FOLDER has trained."),
+    ] = None,
+) -> None:
+    """Measure what zeros cost and buy, on signs and on Fashion-MNIST."""
+    from edgelab.bench import pruning_goals
+
+    report(pruning_goals.claims(models), as_json)
 
 
 @app.command("grading")

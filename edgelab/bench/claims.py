@@ -39,7 +39,7 @@ class Claim:
 def machine() -> dict[str, str]:
     """Return what a reader must know of the machine to judge the ratios."""
     cpu = processor()
-    versions = {name: version(name) for name in ("torch", "onnxruntime")}
+    versions = {name: version(name) for name in ("torch", "onnxruntime", "ai-edge-litert")}
     return {"cpu": cpu.name, "instructions": ", ".join(cpu.instructions or ()), **versions}
 
 

@@ -17,7 +17,7 @@ from edgelab.course.code_words import reworded
 from edgelab.course.folder import write_whole
 from edgelab.course.source import GRADED, BuildError, Cell, Problem, read_source, solved, stub
 from edgelab.errors import EdgelabError
-from edgelab.i18n import reload_catalogues
+from edgelab.i18n import _, reload_catalogues
 
 TRANSLATIONS = ("es",)
 PACKAGE = Path(__file__).parent.parent
@@ -147,7 +147,8 @@ def sources(labs: Path) -> list[Path]:
     """
     found = sorted((labs / "source").glob("*.py"))
     if not found:
-        raise EdgelabError(f"{labs / 'source'} holds no lab source (NN_topic.py). Name the folder that has them.")
+        text = _("%(folder)s holds no lab source (NN_topic.py). Name the folder that has them.")
+        raise EdgelabError(text % {"folder": labs / "source"})
     wrong = [path for path in found if not re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)]
     if wrong:
         raise BuildError([Problem(path, 1, "a source is called NN_topic.py, as 01_edge_budget.py") for path in wrong])

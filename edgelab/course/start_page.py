@@ -9,6 +9,7 @@ from pathlib import Path
 from edgelab.course import progress
 from edgelab.course.folder import STATE, edit, make_folder, write_whole
 from edgelab.i18n import LANGUAGES, translator
+from edgelab.numbers import NO_BREAK
 
 NAME = "index.md"
 
@@ -51,7 +52,7 @@ def page(target: Path, lang: str) -> str:
         lines.append(f"| {done} | {link} | {row.minutes or ''} | {row.points} / {row.possible} |")
     points, possible = sum(row.points for row in rows), sum(row.possible for row in rows)
     lines += [
-        f"| | **{_('all')}** | {sum(row.minutes or 0 for row in rows)} | **{points} / {possible}** |",
+        f"| | **{_('all')}** | {sum(row.minutes or 0 for row in rows)} | **{points}{NO_BREAK}/{NO_BREAK}{possible}** |",
         "",
         _("Click a title. In a lab, `Shift + Enter` runs a cell and goes to the next one."),
         _("Your work is saved in this folder, and no update overwrites it."),

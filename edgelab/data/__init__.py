@@ -10,13 +10,14 @@ import os
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 from edgelab.data import folder, loaders, signs
 from edgelab.data.storage import Dataset, Split, data_dir
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
-__all__ = ["NAMES", "Dataset", "Split", "available", "data_dir", "load", "normalize"]
+__all__ = ["NAMES", "Dataset", "Split", "available", "data_dir", "load", "normalize", "resize"]
 
 NAMES = ("signs", "fashion-mnist", "cifar10")
 
@@ -64,3 +65,15 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
     tensor([-1.0000,  0.0000,  0.5000])
     """
     return images.float() / 128 - 1
+
+
+def resize(images: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Return uint8 images `(N, C, H, W)` as `(N, C, pixels, pixels)`: each pixel the weighted mean of what it covers.
+
+    >>> resize(torch.tensor([[[[0, 100], [100, 200]]]], dtype=torch.uint8), 1)
+    tensor([[[[100]]]], dtype=torch.uint8)
+    """
+    if images.shape[-2:] == (pixels, pixels):
+        return images
+    shrunk = F.interpolate(images.float(), size=(pixels, pixels), mode="bilinear", antialias=True)
+    return shrunk.round().clamp(0, 255).to(torch.uint8)

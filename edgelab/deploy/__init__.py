@@ -3,6 +3,7 @@
 from edgelab.deploy.compare import Agreement, LayerDifference, compare
 from edgelab.deploy.compressed import compress_weights
 from edgelab.deploy.kernels import as_kernels
+from edgelab.deploy.layer_times import open_layer, time_layer
 from edgelab.deploy.litert import to_litert
 from edgelab.deploy.microcontroller import Arena, arena, arena_bytes, c_array
 from edgelab.deploy.npu import NpuEstimate, npu_estimate
@@ -26,7 +27,9 @@ __all__ = [
     "compare",
     "compress_weights",
     "npu_estimate",
+    "open_layer",
     "operators",
+    "time_layer",
     "to_litert",
     "to_onnx",
 ]

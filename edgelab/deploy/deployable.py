@@ -13,9 +13,9 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization import fake_quantize
 from edgelab.quantization.conversion import activation_grids, codes_of
-from edgelab.quantization.graph import Weighted
+from edgelab.quantization.graph import Weighted, must_be_float
 from edgelab.quantization.quantizer import quantizer_of
-from edgelab.quantization.tracing import own_copy
+from edgelab.tracing import own_copy
 
 
 def deployable(model: nn.Module, example: torch.Tensor) -> nn.Module:
@@ -30,6 +30,7 @@ def deployable(model: nn.Module, example: torch.Tensor) -> nn.Module:
         _must_hold_codes(model)
         model = copy.deepcopy(model).eval()
     else:
+        must_be_float(model)
         model = own_copy(model)
     with torch.no_grad():
         expected = run_on(copy.deepcopy(model), example.clone())

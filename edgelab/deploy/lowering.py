@@ -97,6 +97,7 @@ class Lowering:
             value = self.new("input", shape, grid=self.grid(rounding) if rounding else None, last=len(shape) == 4)
             self._inputs.append(value.tensor)
             self._keep(value, node, rounding)
+            self.graph.tensors[value.tensor].name = "input"
         elif node.op == "get_attr":
             self.values[node] = self.results.constants[node]
         elif isinstance(module, (FakeQuantize, SameGrid)):

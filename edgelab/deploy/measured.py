@@ -82,7 +82,7 @@ def must_be_there(names: Sequence[str]) -> None:
         path = Path(name)
         if path.suffix in SUFFIXES and not path.is_file():
             raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
-        if path.suffix not in SUFFIXES and path.exists():
+        if path.suffix not in SUFFIXES and path.is_file():
             raise EdgelabError(_("%(path)s is neither an .onnx nor a .tflite file.") % {"path": path})
 
 

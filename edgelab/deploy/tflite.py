@@ -144,7 +144,7 @@ class Graph:
         return output
 
     def serialize(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """Return the file's bytes."""
+        """Return the file's bytes; tools ask for inputs and outputs by the names in its signature."""
         codes = [
             schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
             for code, version in self._codes
@@ -152,8 +152,18 @@ class Graph:
         graph = schema.SubGraphT(
             tensors=self.tensors, inputs=list(inputs), outputs=list(outputs), operators=self.operators, name="main"
         )
+        signature = schema.SignatureDefT(
+            inputs=[schema.TensorMapT(name=self.tensors[place].name, tensorIndex=place) for place in inputs],
+            outputs=[schema.TensorMapT(name=self.tensors[place].name, tensorIndex=place) for place in outputs],
+            signatureKey="serving_default",
+        )
         model = schema.ModelT(
-            version=3, operatorCodes=codes, subgraphs=[graph], description="edgelab", buffers=self._buffers
+            version=3,
+            operatorCodes=codes,
+            subgraphs=[graph],
+            description="edgelab",
+            buffers=self._buffers,
+            signatureDefs=[signature],
         )
         return pack(model)
 

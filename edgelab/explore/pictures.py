@@ -86,8 +86,9 @@ def accuracy_bars(model: torch.nn.Module, dataset: data.Dataset) -> plots.Pictur
     with plots.figure(height=0.8 + 0.32 * len(shares)) as fig:
         ax = fig.subplots()
         ordered = sorted(shares.items(), key=lambda item: item[1])
-        bars = ax.barh([name for name, _share in ordered], [share for _name, share in ordered], color=plots.BLUE)
-        ax.bar_label(bars, fmt="%.1f", padding=3)
+        ax.barh([name for name, _share in ordered], [share for _name, share in ordered], color=plots.BLUE)
+        for row, (_name, share) in enumerate(ordered):  # beside the axes, where no line crosses a number
+            ax.text(1.01, row, f"{share:.1f}", va="center", transform=ax.get_yaxis_transform())
         ax.axvline(100 * right.float().mean().item(), color=plots.VERMILION, ls="--", label=_("all test images"))
         begin = max(0, min(shares.values()) - 10) // 10 * 10
         axis = _("accuracy (%)") if not begin else _("accuracy (%%); the axis begins at %(begin)d") % {"begin": begin}

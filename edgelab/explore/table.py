@@ -81,8 +81,10 @@ def shown_row(name: str) -> str:
         "MobileNet int8": _("MobileNet int8"),
         "ResNet tiny": _("ResNet tiny"),
         "4-bit QAT": _("4-bit QAT"),
-        "90 % zeros": _("90 % zeros"),
         "distilled student": _("distilled student"),
+        "pruned channels": _("pruned channels"),
+        "pruned channels, int8": _("pruned channels, int8"),
+        "90 % zeros": _("90 % zeros"),
     }
     return names.get(name, name)
 

@@ -14,7 +14,7 @@ from edgelab.measure.counts import (
     model_bytes,
     saved_bytes,
 )
-from edgelab.measure.devices import DEVICES, Device, predict_latency
+from edgelab.measure.devices import DEVICES, Device, Published, predict_latency
 from edgelab.measure.energy import (
     LINKS,
     Link,
@@ -39,6 +39,7 @@ __all__ = [
     "MeasuredEnergy",
     "Moment",
     "PeakActivations",
+    "Published",
     "Row",
     "bytes_by_dtype",
     "compare_latency",

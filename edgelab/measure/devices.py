@@ -18,12 +18,24 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 
 @dataclass(frozen=True)
+class Published:
+    """A benchmark's result on a device: ms and joules of one inference, or None; the model, and by which software."""
+
+    model: str
+    software: str
+    ms: float
+    joules: float | None
+    source: str
+
+
+@dataclass(frozen=True)
 class Device:
     """One device: what it stores, how fast it computes, and what it draws while it does.
 
     `clock_hz`, `cores` and `macs_per_cycle` (per core, by precision) make up the peak; `achieved` holds the MACs per
     second of a published benchmark, by precision. `memory_bandwidth`, in bytes per second, is that of the memory
     in which the weights lie; `power_w` is in watts while computing. `sources` has an entry for each of these fields.
+    `published` holds whole results, older and newer: one chip, several times as fast by software alone.
     """
 
     name: str
@@ -37,6 +49,7 @@ class Device:
     power_w: float
     sources: Mapping[str, str]
     achieved: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    published: tuple[Published, ...] = ()
 
     @property
     def macs_per_s(self) -> dict[str, float]:
@@ -84,6 +97,8 @@ _MLPERF_TINY = (
     "https://github.com/mlcommons/tiny_results_v0.5: "
 )
 _RESNET_8 = _MLPERF_TINY + "12.5 M MACs, 100 inferences in 70.43 s: 12.5 M / 0.704 s"
+_TINY_13 = "MLPerf Tiny v1.3, closed division, int8, https://github.com/mlcommons/tiny_results_v1.3"
+_CUBE = "X-CUBE-AI"
 _XNNPACK = (
     "XNNPACK README, MobileNet v1 1.0 (569 M MACs: Howard et al., https://arxiv.org/abs/1704.04861), fp32, all cores, "
     "32-bit system, https://github.com/google/XNNPACK#performance: "
@@ -158,6 +173,12 @@ DEVICES: tuple[Device, ...] = (
             "power_w": "the chip alone, measured: " + _MLPERF_TINY + "29.2 mJ for each inference of 0.704 s",
             "achieved": _RESNET_8,
         },
+        published=(
+            Published("ResNet-8", "TensorFlow Lite Micro", 704.3, 29.2e-3, _MLPERF_TINY + "100 inferences in 70.43 s"),
+            Published("ResNet-8", _CUBE, 165.7, 5496e-6, _TINY_13),
+            Published("keyword spotting (DS-CNN)", _CUBE, 43.4, 1431e-6, _TINY_13),
+            Published("visual wake words (MobileNetV1 0.25)", _CUBE, 89.4, 3030e-6, _TINY_13),
+        ),
     ),
     Device(
         name="ESP32-S3-DevKitC-1-N8",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edgelab.errors import EdgelabError
-from edgelab.i18n import _
+from edgelab.i18n import _, named
 from edgelab.measure.threads import torch_threads
 
 Run = Callable[[], object]
@@ -86,7 +86,7 @@ class Comparison:
     def __str__(self) -> str:
         """Return the verdict as one sentence in the learner's language."""
         first, second = self.names
-        words = {"first": first, "second": second, "times": f"{self.ratio:.2f}"}
+        words = {"first": named(first), "second": named(second), "times": f"{self.ratio:.2f}"}
         words |= {"low": f"{self.low:.2f}", "high": f"{self.high:.2f}"}
         if self.verdict == "faster":
             return _("%(second)s is %(times)s times faster than %(first)s (95 %% interval %(low)s to %(high)s)") % words

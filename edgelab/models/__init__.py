@@ -1,13 +1,23 @@
 """The networks of the course, and the zoo of their trained weights."""
 
-from edgelab.models.blocks import BasicBlock, InvertedResidual, conv_bn, depthwise_separable, make_divisible
-from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2
+from edgelab.models.blocks import (
+    BasicBlock,
+    InvertedResidual,
+    SqueezeExcite,
+    UniversalInvertedBottleneck,
+    conv_bn,
+    depthwise_separable,
+    make_divisible,
+)
+from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v4_small
 from edgelab.models.resnet import resnet
 from edgelab.models.zoo import load_pretrained, manifest
 
 __all__ = [
     "BasicBlock",
     "InvertedResidual",
+    "SqueezeExcite",
+    "UniversalInvertedBottleneck",
     "conv_bn",
     "depthwise_separable",
     "load_pretrained",
@@ -15,5 +25,7 @@ __all__ = [
     "manifest",
     "mobilenet_v1",
     "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v4_small",
     "resnet",
 ]

@@ -76,21 +76,98 @@ def depthwise_separable(in_channels: int, out_channels: int, stride: int = 1) ->
     )
 
 
+class SqueezeExcite(nn.Module):
+    """Weigh each channel by a number in [0, 1] that is read off all of them: `(N, C, H, W) -> (N, C, H, W)`.
+
+    The means over height and width go through two small layers, with a quarter of the channels between them (Hu et al.,
+    2018, figure 3; the hard sigmoid is Howard et al., 2019, section 5.3).
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        squeezed = make_divisible(channels / 4)
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Hardsigmoid(),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weigh(x)
+
+
 class InvertedResidual(nn.Module):
     """Expand, filter depthwise, project; add the input where shapes allow (Sandler et al., 2018, figure 4).
 
-    The projection is linear: an activation on so few channels would throw information away.
+    The projection is linear: an activation on so few channels would throw information away. MobileNetV3 adds larger
+    kernels, `squeeze_excite` behind the filter, and another activation (Howard et al., 2019, figure 4).
+    `depthwise=False` makes the filter a full convolution, to compare with.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expand_ratio: float):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        expand_ratio: float,
+        *,
+        kernel_size: int = 3,
+        squeeze_excite: bool = False,
+        activation: type[nn.Module] = nn.ReLU6,
+        depthwise: bool = True,
+    ):
         super().__init__()
         hidden = round(in_channels * expand_ratio)
-        expand = [] if expand_ratio == 1 else [conv_bn(in_channels, hidden, 1, activation=nn.ReLU6)]
+        groups = hidden if depthwise else 1
         self.body = nn.Sequential(
-            *expand,
-            conv_bn(hidden, hidden, stride=stride, groups=hidden, activation=nn.ReLU6),
+            *([] if hidden == in_channels else [conv_bn(in_channels, hidden, 1, activation=activation)]),
+            conv_bn(hidden, hidden, kernel_size, stride=stride, groups=groups, activation=activation),
+            *([SqueezeExcite(hidden)] if squeeze_excite else []),
             conv_bn(hidden, out_channels, 1, activation=None),
         )
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+class UniversalInvertedBottleneck(nn.Module):
+    """MobileNetV4's block: expand and project, and two switches (Qin et al., 2024, section 3 and figure 4).
+
+    Each switch puts a depthwise convolution in, of `start_kernel` before the expansion, of `middle_kernel` behind it,
+    or none where that is 0. So one block is four: the inverted bottleneck (middle alone), ConvNeXt's (start alone),
+    both ("ExtraDW"), and neither, a feed-forward network of each pixel.
+
+    Raise `ValueError` for a stride without a depthwise convolution to take it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        expand_ratio: float,
+        *,
+        start_kernel: int = 0,
+        middle_kernel: int = 3,
+    ):
+        super().__init__()
+        if stride > 1 and not (start_kernel or middle_kernel):
+            raise ValueError("a stride needs a depthwise convolution: choose a start_kernel or a middle_kernel")
+        hidden = make_divisible(in_channels * expand_ratio)
+        layers = []
+        if start_kernel:
+            own = 1 if middle_kernel else stride
+            layers.append(
+                conv_bn(in_channels, in_channels, start_kernel, stride=own, groups=in_channels, activation=None)
+            )
+        layers.append(conv_bn(in_channels, hidden, 1))
+        if middle_kernel:
+            layers.append(conv_bn(hidden, hidden, middle_kernel, stride=stride, groups=hidden))
+        layers.append(conv_bn(hidden, out_channels, 1, activation=None))
+        self.body = nn.Sequential(*layers)
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,21 @@
-"""Weights that are zero: which ones, how a model learns to do without them, and what they still cost on disk."""
+"""Weights that are zero and channels that are gone: which ones, how to do without, and what that costs."""
 
 from edgelab.pruning.criteria import magnitude, movement, prunable, random, taylor
+from edgelab.pruning.dependency import Dependencies, Group, Member, find_dependencies
 from edgelab.pruning.encodings import ENCODINGS, Encoding
+from edgelab.pruning.importance import channel_importance, filter_l1, filter_l2, norm_scale
 from edgelab.pruning.schedule import cubic_schedule, cubic_sparsity, prune_gradually, rewind
 from edgelab.pruning.sharing import kmeans, remove_sharing, share_weights
 from edgelab.pruning.storage import Stored, contents, load_sparse, save_sparse
+from edgelab.pruning.surgery import remove_channels, zero_channels
+from edgelab.pruning.targets import (
+    LayerTimes,
+    choose_latency,
+    choose_macs,
+    choose_ratio,
+    keep_count,
+    prune_channels,
+)
 from edgelab.pruning.unstructured import (
     Mask,
     apply_masks,
@@ -21,14 +32,26 @@ from edgelab.pruning.unstructured import (
 
 __all__ = [
     "ENCODINGS",
+    "Dependencies",
     "Encoding",
+    "Group",
+    "LayerTimes",
     "Mask",
+    "Member",
     "Stored",
     "apply_masks",
+    "channel_importance",
+    "choose_latency",
+    "choose_macs",
     "choose_masks",
+    "choose_ratio",
     "contents",
     "cubic_schedule",
     "cubic_sparsity",
+    "filter_l1",
+    "filter_l2",
+    "find_dependencies",
+    "keep_count",
     "kmeans",
     "load_sparse",
     "magnitude",
@@ -36,10 +59,13 @@ __all__ = [
     "masks_of",
     "movement",
     "n_m_masks",
+    "norm_scale",
     "prunable",
     "prune",
+    "prune_channels",
     "prune_gradually",
     "random",
+    "remove_channels",
     "remove_masks",
     "remove_sharing",
     "rewind",
@@ -48,5 +74,6 @@ __all__ = [
     "share_weights",
     "sparsity_of",
     "taylor",
+    "zero_channels",
     "zero_masks",
 ]

@@ -9,11 +9,11 @@ from torch import fx, nn
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QParams
-from edgelab.quantization.graph import called_module, does_nothing, weighted_layers
+from edgelab.quantization.graph import does_nothing, weighted_layers
 from edgelab.quantization.integer import quantize_bias
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of, quantizers
 from edgelab.quantization.report import say_what_stays
-from edgelab.quantization.tracing import make_plain
+from edgelab.tracing import called_module, make_plain
 
 
 def activation_grids(model: nn.Module) -> dict[str, FakeQuantize]:

@@ -21,10 +21,10 @@ from edgelab.quantization.graph import (
     fold_batchnorm,
     is_called_once,
     is_weighted,
-    operation,
     weighted_layers,
 )
 from edgelab.quantization.quantizer import quantizer_of, quantizers
+from edgelab.tracing import operation
 
 
 @torch.no_grad()

@@ -1,14 +1,15 @@
-"""The model as a graph: tracing it, folding batch normalisation, and knowing which operations have integer kernels."""
+"""What quantization asks of a graph: batch norm folded in, and which operations have integer kernels."""
 
 import operator
-from collections.abc import Callable
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from edgelab.quantization.faithful import remember
-from edgelab.quantization.tracing import trace
+from edgelab.errors import EdgelabError
+from edgelab.i18n import _
+from edgelab.quantization.quantizer import quantizers
+from edgelab.tracing import called_module, is_number, operation, remember, trace
 
 Weighted = nn.Conv2d | nn.Linear
 _SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -23,28 +24,13 @@ _MOVING = {
     *(nn.MaxPool2d, nn.AdaptiveMaxPool2d, F.max_pool2d, F.adaptive_max_pool2d, nn.Flatten, torch.flatten, "flatten"),
     *("reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", torch.reshape, torch.permute),
     *(torch.transpose, torch.squeeze, torch.unsqueeze, nn.PixelShuffle, nn.ChannelShuffle, nn.Upsample, F.interpolate),
-    *(F.pixel_shuffle, F.channel_shuffle),
+    *(F.pixel_shuffle, F.channel_shuffle, torch.index_select),
 }
 _NOTHING = {nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity}  # in evaluation
 _DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d}
 # What the kernel before it does in passing, by saturating.
 _RECTIFIERS = {nn.ReLU, nn.ReLU6, F.relu, F.relu6, torch.relu, "relu", "relu_"}
-# What gives no tensor: sizes and the like, and what is reckoned of them.
-_SIZES = {"size", "dim", "numel", "ndimension", "stride"}
-_SIZE_NAMES = {"shape", "ndim", "dtype", "device", "is_cuda"}
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
-
-
-def called_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """Return the module that a node calls, or None where it calls none."""
-    return graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def operation(graph_module: fx.GraphModule, node: fx.Node) -> type[nn.Module] | Callable | str | None:
-    """Return what a node does: a module's class, a function, or a method's name; None for inputs and outputs."""
-    if (module := called_module(graph_module, node)) is not None:  # of a subclass that adds nothing, the layer of torch
-        return next(kind for kind in type(module).__mro__ if kind.__module__.startswith(("torch", "edgelab")))
-    return node.target if node.op in ("call_function", "call_method") else None
 
 
 def is_weighted(graph_module: fx.GraphModule, node: fx.Node) -> bool:
@@ -64,22 +50,6 @@ def is_integer(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 def _tensors(node: fx.Node) -> list[fx.Node]:
     return [part for part in (*node.args, *node.kwargs.values()) if isinstance(part, fx.Node) and not is_number(part)]
-
-
-def is_number(node: fx.Node) -> bool:
-    """Return whether a node gives a size, a number or a boolean, not a tensor: no activation."""
-    if node.op == "call_method":
-        return node.target in _SIZES
-    if node.op != "call_function":
-        return False
-    if node.target is getattr:
-        return node.args[1] in _SIZE_NAMES
-    python = getattr(node.target, "__module__", "") in (
-        "_operator",
-        "builtins",
-        "math",
-    )  # torch's functions make tensors
-    return node.target is len or (python and bool(node.all_input_nodes) and all(map(is_number, node.all_input_nodes)))
 
 
 def moves_codes(graph_module: fx.GraphModule, node: fx.Node) -> bool:
@@ -121,14 +91,21 @@ def weighted_layers(graph_module: fx.GraphModule) -> dict[fx.Node, Weighted]:
     return {node: module for node, module in modules if isinstance(module, Weighted)}
 
 
+def must_be_float(model: nn.Module) -> None:
+    """Raise `EdgelabError` for a model that `prepare` has made."""
+    if isinstance(model, nn.Module) and quantizers(model):
+        raise EdgelabError(_("This model is prepared already: give `prepare` the float model that it was made of."))
+
+
 def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
     """Return a copy of `model`, traced, in which every batch norm after a convolution or linear layer is folded in.
 
     Batch norm in evaluation is one more affine map for each channel, y = gamma (x - mean) / sqrt(var + eps) + beta,
     so the layer before it can do it: W' = W gamma / sqrt(var + eps), b' = (b - mean) gamma / sqrt(var + eps) + beta
     (Jacob et al., 2018, section 3.2). A layer that is called twice, or whose output is used elsewhere too, keeps its
-    batch norm.
+    batch norm. Raise `EdgelabError` for a model that is prepared already, and as `trace` does.
     """
+    must_be_float(model)
     graph_module = trace(model)
     layers = weighted_layers(graph_module)
     stands_for = graph_module.meta["stands_for"]

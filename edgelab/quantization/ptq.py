@@ -12,19 +12,17 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.affine import QSpec
 from edgelab.quantization.conversion import codes_of
-from edgelab.quantization.faithful import verify
 from edgelab.quantization.graph import (
-    called_module,
     does_nothing,
     fold_batchnorm,
     is_integer,
-    is_number,
     moves_codes,
     rectifier_after,
     weighted_layers,
 )
 from edgelab.quantization.observers import OBSERVERS, Observer
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, attach, quantizer_of, quantizers
+from edgelab.tracing import called_module, is_number, verify
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from edgelab.i18n import _
 from edgelab.quantization.graph import (
     Weighted,
-    called_module,
     does_nothing,
     rectifier_after,
 )
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of
+from edgelab.tracing import called_module
 
 # Products of matrices that are no layers.
 _PRODUCTS = {

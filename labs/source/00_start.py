@@ -68,7 +68,7 @@ dataset = data.load()
 contact_sheet(dataset)
 
 # %% [markdown]
-# Each picture shows its sign under one condition: by day, at night, in fog, in motion, with noise, or with something in
+# Each sign is seen under one condition: by day, at night, in fog, in motion, with noise, or with something in
 # front of it. Keep that in mind: a model can be good on average and poor at night.
 #
 # ## Meet the baseline

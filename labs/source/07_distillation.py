@@ -31,7 +31,7 @@ teacher = models.load_pretrained("resnet", dataset.name)
 lab_map("07_distillation")
 
 # %% [markdown]
-# The teacher is the course's baseline. It answers 2 400 training pictures, our `lessons`: once, for some seconds, and then its
+# The teacher is the course's baseline. It answers 2 000 training pictures, our `lessons`: once, for some seconds, and then its
 # answers lie in your folder. On the signs we take pictures of the day, the easier task. The student has three convolutions.
 # `study` trains each student once, in a second or two, and remembers it too.
 
@@ -236,13 +236,14 @@ reveal("never-seen", 100 * own)
 explorers.never_seen_explorer(study)
 
 # %% [markdown]
-# Labels say nothing of a class that is not there, and a bias mends little of that. The teacher has said of every 30 how much it
-# looks like an 80, and of every pullover how much like a shirt. From that the student knows what to look for.
+# Labels say nothing of a class that is not there. A bias then finds what is unlike all the others: fewer of the class, at a
+# higher price for the rest. The teacher has said of every 30 how much it looks like an 80, and of every pullover how much like
+# a shirt. From that the student knows what to look for.
 #
 # ## When does it help?
 #
-# Now the question that matters. Suppose that only **120 of the 2 400 pictures have a label**. The student alone learns from
-# these. With the teacher it learns from all 2 400, without any label ($\alpha = 1$). Both see the same number of pictures.
+# Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
+# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both see the same number of pictures.
 # **How many points does the teacher win?**
 
 # %% predict-few-labels
@@ -279,7 +280,7 @@ explorers.seeds_explorer(study)
 #
 # ## Does a student take after its teacher?
 #
-# Here are the mistakes on 600 test pictures: rows are what it is, columns what was said. **Whose mistakes are more like the
+# Here are the mistakes on 500 test pictures: rows are what it is, columns what was said. **Whose mistakes are more like the
 # teacher's?**
 
 # %% confusion-explorer

@@ -9,7 +9,9 @@ import pytest
 
 from edgelab.errors import EdgelabError
 from edgelab.grading import gradebook
+from edgelab.grading.mark import Status, in_words
 from edgelab.grading.results import key
+from edgelab.i18n import translator
 
 LABS = {"01_halves": {"half": 3, "evens": 2}, "02_thirds": {"third": 10}}
 
@@ -299,3 +301,10 @@ def test_marks_by_hand_in_another_encoding_are_one_sentence(tmp_path: Path):
 def test_other_copies_are_told(tmp_path: Path):
     (_, line) = written(tmp_path, row("ada", half=3, evens=2) | {"copies": 3})
     assert line[7] == "3 copies were handed in, and this one counts: x.ipynb"
+
+
+def test_every_status_has_words_of_its_own_in_spanish():
+    words = {status: in_words(status, translator("es")) for status in Status}
+    assert len(set(words.values())) == len(Status)
+    assert not [status for status, text in words.items() if text == status]
+    assert all(in_words(status, translator("en")) == status for status in Status)

@@ -13,13 +13,16 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
-from edgelab.i18n import _
+from edgelab.i18n import N_, _, named
 from edgelab.measure import count_macs, count_params
 from edgelab.measure.latency import Comparison, measure_latency, percentile, ratio_interval
 from edgelab.measure.threads import torch_threads
 from edgelab.numbers import number
 
 WARMUP_RUNS, POOL_RUNS = 20, 220
+
+# What the lab's cells call the runs that they compare.
+RUNS = (N_("twin"), N_("tiny"), N_("baseline / twin"), N_("baseline / tiny"))
 
 
 def machine_card() -> widgets.HTML:
@@ -133,7 +136,7 @@ def difference_explorer(comparisons: dict[str, Comparison]) -> Explorer:
     return Explorer(
         draw,
         {
-            "pair": choice(_("compare"), comparisons),
+            "pair": choice(_("compare"), {named(name): pair for name, pair in comparisons.items()}),
             "count": slider(_("blocks of runs"), counts, counts[0]),
         },
     )

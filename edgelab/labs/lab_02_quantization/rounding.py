@@ -14,7 +14,7 @@ from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure.threads import torch_threads
-from edgelab.numbers import number
+from edgelab.numbers import NO_BREAK, number
 from edgelab.quantization.affine import QParams, QSpec, choose_qparams, fake_quantize, quantize, sqnr
 
 BITS = tuple(range(2, 9))
@@ -155,7 +155,7 @@ def scheme_table(tensors: dict[str, torch.Tensor], bits: int) -> HtmlTable:
             codes = quantize(x, qparams)
             low, high = int(codes.min()), int(codes.max())
             used = _("%(used)d of %(all)d") % {"used": high - low + 1, "all": 2**bits}
-            cells = [escape(scheme), str(int(qparams.zero_point)), f"{low} … {high}", used]
+            cells = [escape(scheme), str(int(qparams.zero_point)), f"{low}{NO_BREAK}…{NO_BREAK}{high}", used]
             rows.append([escape(name), *cells, decibels(sqnr(x, fake_quantize(x, qparams)))])
     heads = [_("tensor"), _("grid"), _("zero point"), _("codes"), _("codes in reach"), _("SQNR (dB)")]
     return HtmlTable([escape(head) for head in heads], rows)

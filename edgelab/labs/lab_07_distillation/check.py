@@ -165,7 +165,7 @@ def hint_loss(answer: Callable) -> None:
     with exercise(LAB, "hint-loss"):
         generator = torch.Generator().manual_seed(3)
         cases = []
-        for images, few, many, side in ((2, 3, 5, 4), (1, 2, 3, 2)):
+        for images, few, many, side in ((2, 3, 5, 4), (1, 2, 3, 2), (2, 3, 3, 2)):
             student = torch.randn(images, few, side, side, generator=generator)
             teacher = torch.randn(images, many, side, side, generator=generator)
             regressor = torch.randn(many, few, generator=generator)

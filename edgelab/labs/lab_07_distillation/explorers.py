@@ -72,7 +72,7 @@ def temperature_plot(
         bars = right.barh([names[index] for index in order], [100 * float(soft[index]) for index in order])
         for bar, index in zip(bars, order, strict=True):
             truth = index == label
-            bar.set(color=plots.GREEN if truth else plots.SKY, hatch="///" if truth else "", ec=plots.INK, lw=0.5)
+            bar.set(fc=plots.GREEN if truth else plots.SKY, hatch="///" if truth else "", ec=plots.INK, lw=0.5)
         right.bar_label(bars, fmt="%.2g", padding=3)
         right.set(xlim=(0, 118), xlabel=_("probability (%); hatched: the label"))
         right.grid(False, axis="y")
@@ -210,7 +210,7 @@ def confusion_plot(labels: torch.Tensor, answers: torch.Tensor, names: Sequence[
         ax.set_yticks(range(classes), names)
         ax.grid(False)
         ax.set(xlabel=_("what was said"), ylabel=_("what it is"))
-        text = _("%(n)d mistakes in %(all)d; most often %(truth)s taken for %(said)s: %(count)d")
+        text = _("mistakes: %(n)d of %(all)d; most often %(truth)s taken for %(said)s: %(count)d")
         facts = {"n": int(counts.sum()), "all": len(labels), "count": int(counts.max())}
         title = text % {**facts, "truth": names[worst // classes], "said": names[worst % classes]}
         ax.set_title(title)

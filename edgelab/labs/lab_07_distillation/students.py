@@ -22,12 +22,12 @@ from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 from edgelab.train import evaluate, fit, predict, remembering
 
 LAB = "07_distillation"
-LESSONS, FEW, EXAM = 2_400, 120, 1_000  # training images, how many of them keep their label, test images
-EPOCHS, LONGER, PATIENT = 6, 2, 14  # LONGER is a factor; PATIENT is for the class left out
+LESSONS, FEW, EXAM = 2_000, 100, 1_000  # training images, how many of them keep their label, test images
+EPOCHS, LONGER, PATIENT = 5, 2, 14  # LONGER is a factor; PATIENT is for the class left out
 SEEDS = (0, 1, 2, 3, 4)
 TEMPERATURE, ALPHA = 4.0, 0.9
 MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
-ASKED = 600  # test pictures that the teacher is asked about: it is slow
+ASKED = 500  # test pictures that the teacher is asked about: it is slow
 LEFT_OUT = {"signs": "limit 80", "fashion-mnist": "shirt"}
 
 

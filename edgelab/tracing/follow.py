@@ -22,8 +22,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.lifting import keep_dimensions, lift
-from edgelab.quantization.quantizer import quantizers
+from edgelab.tracing.lifting import keep_dimensions, lift
 
 # torch's own ways, before parametrizations, to make a weight anew each time: by a hook.
 _MAKERS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
@@ -36,7 +35,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """Return a copy of `model` as a `torch.fx.GraphModule` of one input, in evaluation mode.
 
     Raise `EdgelabError` where `torch.fx` cannot follow the model, naming file and line; for hooks, which it would leave
-    out; for more than one input; and for a model that is prepared already.
+    out; and for more than one input.
     """
     root = own_copy(model)
     for module in root.modules():
@@ -44,7 +43,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     for name, module in root.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
             raise EdgelabError(
-                _("%(layer)s has a hook, which may change what it computes: remove the hook before quantization.")
+                _("%(layer)s has a hook, which may change what it computes: remove the hook first.")
                 % {"layer": name or type(module).__name__}
             )
     graph = copy.deepcopy(root.graph) if isinstance(root, fx.GraphModule) else _graph_of(root)
@@ -63,21 +62,17 @@ def own_copy(model: nn.Module) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise EdgelabError(_("This is a TorchScript model, which has no Python code to follow: give the model before."))
     if not isinstance(model, nn.Module):
-        raise EdgelabError(
-            _("Quantization takes a model, a torch.nn.Module, not %(kind)s.") % {"kind": type(model).__name__}
-        )
-    if quantizers(model):
-        raise EdgelabError(_("This model is prepared already: give `prepare` the float model that it was made of."))
+        raise EdgelabError(_("A model is expected, a torch.nn.Module, not %(kind)s.") % {"kind": type(model).__name__})
     tensors = [*model.parameters(), *model.buffers()]
     if any(isinstance(tensor, (UninitializedBuffer, UninitializedParameter)) for tensor in tensors):
         raise EdgelabError(_("This model has lazy layers without a size yet: run it once on an image."))
     if strange := {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}:
         raise EdgelabError(
-            _("This model computes in %(dtype)s, and quantization starts from float32: call model.float() first.")
+            _("This model computes in %(dtype)s, and float32 is what is followed: call model.float() first.")
             % {"dtype": ", ".join(sorted(map(str, strange)))}
         )
     if any(tensor.device.type != "cpu" for tensor in tensors):
-        raise EdgelabError(_("This model is not on the CPU, where it is quantized: call model.cpu() first."))
+        raise EdgelabError(_("This model is not on the CPU, where it is followed: call model.cpu() first."))
     # Weights that a hook has made are no leaves of the autograd graph, and torch does not copy such.
     made = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
     try:
@@ -140,7 +135,7 @@ class _Tracer(fx.Tracer):
         ]
         if len(needed) > 1 or not parameters:
             raise EdgelabError(
-                _("Quantization takes models of one input, a tensor (N, C, H, W); this one takes: %(names)s.")
+                _("Models of one input are followed, a tensor (N, C, H, W); this one takes: %(names)s.")
                 % {"names": ", ".join(needed) or "-"}
             )
         name = (needed or [parameters[0].name])[0]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from edgelab.data.inputs import run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.tracing import own_copy
+from edgelab.tracing.follow import own_copy
 
 _KEY = "edgelab_origin"
 _FEW = 3  # images in each trial: a trial costs little beside a calibration
@@ -63,7 +64,7 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
         noise = batch.mean() + batch.std(correction=0) * torch.randn(
             batch.shape, generator=torch.Generator().manual_seed(0)
         )
-        if not _alike(first, run_on(own, batch.clone())):
+        if not alike(first, run_on(own, batch.clone())):
             raise EdgelabError(
                 _(
                     "This model answers differently from one run to the next, first at %(layer)s: it must not draw "
@@ -73,7 +74,7 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
             )
         for trial in (batch, noise):
             expected = run_on(own, trial.clone())
-            if not _alike(expected, run_on(made, trial.clone())):
+            if not alike(expected, run_on(made, trial.clone())):
                 raise EdgelabError(
                     _(
                         "As a graph this model computes something else, first at %(layer)s: look for code that asks "
@@ -84,20 +85,23 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
     del model.meta[_KEY]
 
 
-def _alike(expected: object, got: object) -> bool:
-    """Return whether two outputs, tensors or structures of them, are the same up to the order of additions."""
+def alike(expected: object, got: object, tolerance: float = _TOLERANCE) -> bool:
+    """Return whether two outputs, tensors or structures of them, are the same up to the order of additions.
+
+    `tolerance` is a part of the largest output.
+    """
     ours, theirs = ([leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)] for out in (expected, got))
-    return len(ours) == len(theirs) and all(map(_close, ours, theirs))
+    return len(ours) == len(theirs) and all(map(partial(_close, tolerance), ours, theirs))
 
 
-def _close(expected: torch.Tensor, got: torch.Tensor) -> bool:
+def _close(tolerance: float, expected: torch.Tensor, got: torch.Tensor) -> bool:
     if expected.shape != got.shape or expected.dtype != got.dtype:
         return False
     if not expected.is_floating_point():
         return torch.equal(expected, got)
     finite = expected[torch.isfinite(expected)]
     span = float(finite.abs().max()) if finite.numel() else 0.0
-    return torch.allclose(got, expected, rtol=0, atol=_TOLERANCE * span + 1e-6, equal_nan=True)
+    return torch.allclose(got, expected, rtol=0, atol=tolerance * span + 1e-6, equal_nan=True)
 
 
 def _first_apart(own: nn.Module, made: nn.Module, images: torch.Tensor) -> str:
@@ -108,7 +112,7 @@ def _first_apart(own: nn.Module, made: nn.Module, images: torch.Tensor) -> str:
         expected.setdefault(name, []).append(output)
     for name, output in _outputs(made, images):
         name = stands_for.get(name, name)
-        if expected.get(name) and not _alike(expected[name].pop(0), output):
+        if expected.get(name) and not alike(expected[name].pop(0), output):
             return name
     return type(own).__name__
 

@@ -1,0 +1,1 @@
+"""Lab 08: networks that are designed to be light, and what each machine makes of that."""

@@ -448,7 +448,7 @@ progress_board()
 # **If you want more:** change one thing at a time. Prune to 95 %. Train on 960 pictures a step. Leave the first layer and the last
 # one dense.
 #
-# **Next:** `06_structured_pruning` takes whole channels away, so that what is left is a smaller dense network.
+# **Next:** [lab 06](06_structured_pruning.ipynb) takes whole channels away, so that what is left is a smaller dense network.
 #
 # ### Further reading
 #

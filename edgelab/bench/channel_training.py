@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgelab import data
+from edgelab.bench.whole import fit_whole
 from edgelab.data.storage import atomic_write
 from edgelab.measure import count_macs
 from edgelab.models import load_pretrained
@@ -31,7 +32,7 @@ from edgelab.pruning import (
     find_dependencies,
     remove_channels,
 )
-from edgelab.train import evaluate, fit
+from edgelab.train import evaluate
 
 SEEDS = (0, 1, 2)
 EPOCHS = {"signs": 12, "fashion-mnist": 4}  # of fine-tuning
@@ -178,7 +179,7 @@ def fine_tune(folder: Path, plans: dict, dataset: str, title: str, seed: int, de
     loaded = data.load(dataset)
     model = _untrained(folder, plans, dataset, title).to(device)
     augment, epochs = AUGMENT[dataset], EPOCHS[dataset]
-    fit(model, loaded.train, seed=seed, epochs=epochs, lr=LEARNING_RATE, augment=augment, progress=False)
+    fit_whole(model, loaded.train, seed=seed, epochs=epochs, lr=LEARNING_RATE, augment=augment, progress=False)
     accuracy = evaluate(model, loaded.test)
     if seed == SEEDS[0] and title != "control":
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from edgelab import data
 from edgelab.bars import Bar
+from edgelab.bench.whole import whole
 from edgelab.distillation import (
     Ensemble,
     attention_loss,
@@ -150,7 +151,7 @@ def train(job: Job, folder: Path, device: str) -> dict[str, Any]:
     }
     if pipeline:
         options |= {"batch_size": 512, "lr": 0.3, "val": _dataset(job.dataset).train[-VAL_IMAGES:]}
-    history = ARMS[job.arm](student, _teacher(job, folder, device), seen, **options)
+    history = whole(ARMS[job.arm](student, _teacher(job, folder, device), seen, **options))
     loaded = _dataset(job.dataset)
     if job.student != "tiny":
         weights = {key: value.cpu().contiguous() for key, value in student.state_dict().items()}

@@ -22,10 +22,11 @@ import typer
 from torch import nn
 
 from edgelab import data
+from edgelab.bench.whole import fit_whole
 from edgelab.data.storage import atomic_write
 from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2
 from edgelab.models.zoo import SHAPES
-from edgelab.train import evaluate, fit, mirror, shift
+from edgelab.train import evaluate, mirror, shift
 
 SEEDS = (0, 1, 2)
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -93,7 +94,7 @@ def train(job: Job, device: str) -> dict:
     torch.manual_seed(job.seed)
     model = job.build().to(device)
     begun = time.perf_counter()
-    fit(model, lessons, seed=job.seed, augment=augment, progress=False, **OPTIONS[job.dataset])
+    fit_whole(model, lessons, seed=job.seed, augment=augment, progress=False, **OPTIONS[job.dataset])
     seconds = time.perf_counter() - begun
     return {**asdict(job), "accuracy": round(evaluate(model, exam), 4), "seconds": round(seconds, 1)}
 

@@ -19,6 +19,7 @@ import typer
 from torch import nn
 
 from edgelab import data
+from edgelab.bench.whole import fit_whole
 from edgelab.data.storage import atomic_write
 from edgelab.models import load_pretrained
 from edgelab.models.retrain import AUGMENT
@@ -32,7 +33,7 @@ from edgelab.pruning import (
     share_weights,
     sparsity_of,
 )
-from edgelab.train import evaluate, fit
+from edgelab.train import evaluate
 
 SEEDS = (0, 1, 2)
 EPOCHS = {"signs": 8, "fashion-mnist": 4}  # after the last step to each sparsity; one between steps
@@ -66,7 +67,7 @@ def prune_baseline(dataset: str, seed: int, folder: Path, device: str) -> dict[s
     """Return the accuracy of the pruned baselines on the test images by name, and write their files."""
     loaded = data.load(dataset)
     model = load_pretrained("resnet", dataset).to(device)
-    train = partial(fit, train=loaded.train, augment=AUGMENT[dataset], seed=seed, progress=False)
+    train = partial(fit_whole, train=loaded.train, augment=AUGMENT[dataset], seed=seed, progress=False)
     reached = {"dense": evaluate(model, loaded.test)}
     before = 0.0
     for sparsity in SPARSITIES:
@@ -91,7 +92,7 @@ def train_dense(dataset: str, seed: int, _folder: Path, device: str) -> dict[str
     """Return what the baseline reaches if it is trained as long as to 80 % zeros, and nothing is pruned."""
     loaded = data.load(dataset)
     model = load_pretrained("resnet", dataset).to(device)
-    train = partial(fit, train=loaded.train, augment=AUGMENT[dataset], seed=seed, progress=False)
+    train = partial(fit_whole, train=loaded.train, augment=AUGMENT[dataset], seed=seed, progress=False)
     for _step in range(2):
         train(model, epochs=1, lr=0.05)
     train(model, epochs=EPOCHS[dataset], lr=0.1)

@@ -404,7 +404,7 @@ progress_board()
 # **If you want more:** change one thing at a time. Set `round_to=1` in `choose_macs`, and measure again. Take `"l1"` for the
 # criterion, with `scope="layer"`. Find the groups of a torchvision model: which of its layers must stay, and why?
 #
-# **Next:** `07_distillation` lets a large model teach a small one.
+# **Next:** [lab 07](07_distillation.ipynb) lets a large model teach a small one.
 #
 # ### Further reading
 #

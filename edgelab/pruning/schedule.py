@@ -17,8 +17,8 @@ def cubic_sparsity(step: int, steps: int, final: float, initial: float = 0.0) ->
     `s_t = s_f + (s_i - s_f) * (1 - t / n) ** 3`, and `s_f` from the last step on. Source: Zhu and Gupta, 2017, "To
     prune, or not to prune", eq. 1.
 
-    >>> [round(cubic_sparsity(step, 4, final=0.8), 3) for step in range(6)]
-    [0.0, 0.463, 0.7, 0.787, 0.8, 0.8]
+    >>> [round(cubic_sparsity(step, 4, final=0.8), 2) for step in range(6)]
+    [0.0, 0.46, 0.7, 0.79, 0.8, 0.8]
     """
     if steps < 1 or step < 0:
         raise EdgelabError(_("A schedule has one step or more, and begins with step 0."))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edgelab.bench.claims import Claim, report
-from edgelab.bench.whole import whole
+from edgelab.bench.trainings import whole
 from edgelab.train import History
 
 

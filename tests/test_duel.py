@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgelab.deploy import Runner, duel, operators, to_onnx
-from edgelab.deploy.chain import chain_for_timing
+from edgelab.deploy.chain import chain_for_timing, open_chain
 from edgelab.errors import EdgelabError
 from edgelab.measure import count_macs
 from edgelab.models import conv_bn, mobilenet_v1
@@ -86,3 +86,14 @@ def test_the_fastest_call_counts_and_all_take_turns():
     assert set(best) == {"a", "b"}
     turns = [name for place, name in enumerate(calls[2:], start=2) if calls[place - 1] != name]
     assert turns == ["a", "b"] * 3
+
+
+def test_a_chain_without_padding_is_timed_as_it_is():
+    model, example = nn.Sequential(nn.Conv2d(4, 8, 3, dilation=2), nn.Conv2d(8, 4, 3)), torch.zeros(1, 4, 12, 12)
+    for precision in duel.PRECISIONS:
+        assert open_chain(model, example, precision)().shape == tuple(model(example).shape)
+
+
+def test_padding_by_name_is_refused():
+    with pytest.raises(EdgelabError, match="'same'"):
+        chain_for_timing(nn.Sequential(nn.Conv2d(3, 8, 3, padding="same")), torch.zeros(1, 3, 8, 8))

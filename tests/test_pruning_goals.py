@@ -51,7 +51,7 @@ def test_every_figure_comes_of_a_training_and_its_file_gives_the_same_weights(tr
 
 
 def test_what_is_trained_is_not_trained_again(trained, monkeypatch):
-    monkeypatch.setattr(pruning_training, "fit", lambda *_args, **_options: pytest.fail("trained again"))
+    monkeypatch.setattr(pruning_training, "fit_whole", lambda *_args, **_options: pytest.fail("trained again"))
     pruning_training.train_all(trained, ["signs"], [0, 1, 2], "cpu")
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from edgelab import data
 from edgelab.bench import channel_training as training
 from edgelab.bench.claims import Claim
+from edgelab.bench.trainings import read
 from edgelab.deploy import Runner, to_onnx
 from edgelab.measure import compare_latency, count_macs
 from edgelab.measure.threads import torch_threads
@@ -61,7 +62,7 @@ def one_channel_less(dataset: str) -> Claim:
 def trained(dataset: str, folder: Path) -> Iterator[Claim]:
     """Yield what each plan has lost after fine-tuning, mean of the seeds, and its latency over the baseline's."""
     loaded, model, dependencies = training.baseline(dataset)
-    image, plans = dependencies.example, training.read(folder / training.PLANS)
+    image, plans = dependencies.example, read(folder / training.PLANS)
     reference = evaluate(model, loaded.test)
     yield Claim(f"{dataset}: accuracy of the baseline", 100 * reference, "%")
     control = training.accuracies(folder, dataset, "control")

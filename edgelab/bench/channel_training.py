@@ -6,7 +6,6 @@ fine-tunes each plan for every seed; it needs neither ONNX nor any other runtime
 FOLDER` goes on from there. Where Torch-Pruning is installed, `plan` also prunes with that.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgelab import data
-from edgelab.bench.whole import fit_whole
-from edgelab.data.storage import atomic_write
+from edgelab.bench.trainings import fit_whole, read, write
 from edgelab.measure import count_macs
 from edgelab.models import load_pretrained
 from edgelab.models.retrain import AUGMENT
@@ -139,7 +137,7 @@ def plan(
             torch.save(smaller, folder / _whole_model(name, title))
             plans[f"{name}/{title}"] = {"macs": share, "untrained": evaluate(smaller, loaded.test[:UNTRAINED])}
             print(f"{name}/{title}: {share:.3f} of the MACs", flush=True)
-            _write(folder / PLANS, plans)
+            write(folder / PLANS, plans)
         rivals = [plan["macs"] for key, plan in plans.items() if key.startswith(f"{name}/torch-pruning")]
         for title, channels in make_plans(name, min(rivals, default=None)):
             smaller = remove_channels(dependencies, channels)
@@ -147,7 +145,7 @@ def plan(
             accuracy = evaluate(smaller, loaded.test[:UNTRAINED])
             plans[f"{name}/{title}"] = {"channels": channels, "macs": share, "untrained": accuracy}
             print(f"{name}/{title}: {share:.3f} of the MACs, {accuracy:.2%} untrained", flush=True)
-            _write(folder / PLANS, plans)
+            write(folder / PLANS, plans)
 
 
 @app.command("train")
@@ -171,7 +169,7 @@ def train(
                 results[key] = {"accuracy": fine_tune(folder, plans, name, title, number, device)}
                 results[key]["seconds"] = round(time.perf_counter() - start, 1)
                 print(key, results[key], flush=True)
-                _write(folder / RESULTS, results)
+                write(folder / RESULTS, results)
 
 
 def fine_tune(folder: Path, plans: dict, dataset: str, title: str, seed: int, device: str) -> float:
@@ -224,16 +222,6 @@ def _has_torch_pruning() -> bool:
     from importlib.util import find_spec
 
     return find_spec("torch_pruning") is not None
-
-
-def read(path: Path) -> dict:
-    """Return the content of a JSON file, nothing where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _write(path: Path, content: dict) -> None:
-    with atomic_write(path) as out:
-        out.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

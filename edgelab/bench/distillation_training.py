@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from edgelab import data
 from edgelab.bars import Bar
-from edgelab.bench.whole import whole
+from edgelab.bench.trainings import whole
 from edgelab.distillation import (
     Ensemble,
     attention_loss,

@@ -7,7 +7,6 @@ each is written as soon as it is done, and one that the file holds already is no
 `python -m edgelab.bench light --trained light.json` reads the file.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,8 +21,7 @@ import typer
 from torch import nn
 
 from edgelab import data
-from edgelab.bench.whole import fit_whole
-from edgelab.data.storage import atomic_write
+from edgelab.bench.trainings import fit_whole, read, write
 from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2
 from edgelab.models.zoo import SHAPES
 from edgelab.train import evaluate, mirror, shift
@@ -101,7 +99,7 @@ def train(job: Job, device: str) -> dict:
 
 def done(path: Path) -> dict[Job, dict]:
     """Return what the file at `path` holds, by job."""
-    rows = json.loads(path.read_text())["trainings"] if path.exists() else []
+    rows = read(path).get("trainings", [])
     return {Job(*(row[name] for name in Job.__dataclass_fields__)): row for row in rows}
 
 
@@ -129,8 +127,7 @@ def main(
                 failed += 1
             else:
                 found[job] = {**future.result(), **machine}
-                with atomic_write(out) as file:
-                    file.write((json.dumps({"trainings": list(found.values())}, indent=1) + "\n").encode())
+                write(out, {"trainings": list(found.values())})
                 typer.echo(f"{time.perf_counter() - begun:6.0f} s  {found[job]['accuracy']:.2%}  {job}")
             if waiting and time.perf_counter() - begun < seconds:
                 running[pool.submit(train, waiting[0], device)] = waiting.pop(0)

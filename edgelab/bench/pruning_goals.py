@@ -5,7 +5,6 @@ here, on one thread.
 """
 
 import copy
-import json
 import tempfile
 import time
 import zlib
@@ -18,6 +17,7 @@ from torch import nn
 from edgelab import data
 from edgelab.bench.claims import Claim
 from edgelab.bench.pruning_training import BITS, CHAIN, EPOCHS, RESULTS, SEEDS, model_file
+from edgelab.bench.trainings import read
 from edgelab.deploy import Runner, arena_bytes, compress_weights, npu_estimate, to_litert, to_onnx
 from edgelab.errors import EdgelabError
 from edgelab.measure import compare_latency
@@ -97,7 +97,7 @@ def trained(dataset: str, models: Path) -> Iterator[Claim]:
     path = models / RESULTS
     if not path.exists():
         raise EdgelabError(f"There is no {path}: python -m edgelab.bench.pruning_training {models} makes it.")
-    results = json.loads(path.read_text())
+    results = read(path)
     runs = [results[f"{dataset}/pruned/{seed}"] for seed in SEEDS]
     yield Claim(f"{dataset}: dense accuracy", 100 * fmean(run["dense"] for run in runs), "%")
     controls = [control for seed in SEEDS if (control := results.get(f"{dataset}/control/{seed}"))]

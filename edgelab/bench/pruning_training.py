@@ -7,7 +7,6 @@ CPU. It needs neither ONNX nor any other runtime.
 """
 
 import copy
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +18,7 @@ import typer
 from torch import nn
 
 from edgelab import data
-from edgelab.bench.whole import fit_whole
-from edgelab.data.storage import atomic_write
+from edgelab.bench.trainings import fit_whole, read, write
 from edgelab.models import load_pretrained
 from edgelab.models.retrain import AUGMENT
 from edgelab.pruning import (
@@ -48,7 +46,7 @@ def train_all(folder: Path, datasets: list[str], seeds: list[int], device: str, 
     """Train everything into `folder`; what is in its `pruned.json` already is not trained again."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULTS
-    results: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+    results: dict[str, dict] = read(path)
     runs: list[tuple[str, Callable[..., dict]]] = [("pruned", prune_baseline)]
     for kind, run in [*runs, ("control", train_dense)] if control else runs:
         for dataset in datasets:
@@ -58,8 +56,7 @@ def train_all(folder: Path, datasets: list[str], seeds: list[int], device: str, 
                     continue
                 start = time.perf_counter()
                 results[key] = {**run(dataset, seed, folder, device), "seconds": round(time.perf_counter() - start, 1)}
-                with atomic_write(path) as out:
-                    out.write((json.dumps(results, indent=1) + "\n").encode())
+                write(path, results)
                 print(key, results[key], flush=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 
 
@@ -42,10 +42,9 @@ def run_on(model: Callable[[torch.Tensor], Any], images: torch.Tensor) -> Any:
     except EdgelabError:
         raise
     except Exception as error:  # whatever the learner's own code raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise EdgelabError(
             _("The model cannot run on an example of shape %(shapes)s: %(error)s")
-            % {"shapes": tuple(images.shape), "error": reason}
+            % {"shapes": tuple(images.shape), "error": first_line(error)}
         ) from error
 
 

@@ -4,19 +4,15 @@ A thin layer alone would be timed together with the way into the runtime and out
 one another, `Size.depth`, and each figure is that of one.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
-import onnx
 import torch
 from torch import nn
 
 from edgelab.bars import track
-from edgelab.deploy.chain import chain_for_timing
-from edgelab.deploy.runner import Runner
+from edgelab.deploy.chain import open_chain
 from edgelab.i18n import _
 from edgelab.measure.threads import torch_threads
 from edgelab.models import conv_bn
@@ -62,13 +58,9 @@ def macs(kind: str, size: Size) -> int:
 
 def sweep(sizes: Iterable[Size]) -> Iterator[tuple[Size, dict[tuple[str, str], float]]]:
     """Yield each size with the ms of one layer by (kind, precision): its fastest run among turns with the others."""
-    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+    with torch_threads(1):
         for size in track(list(sizes), _("timing sizes")):
-            runs = {
-                (kind, precision): open_layers(kind, size, precision, Path(folder))
-                for precision in PRECISIONS
-                for kind in KINDS
-            }
+            runs = {(kind, precision): open_layers(kind, size, precision) for precision in PRECISIONS for kind in KINDS}
             yield size, {key: ms / size.depth for key, ms in fastest(runs).items()}
 
 
@@ -100,9 +92,6 @@ def _turn(run: Callable[[], object]) -> float:
     return min(times[1:])
 
 
-def open_layers(kind: str, size: Size, precision: str, folder: Path) -> Callable[[], object]:
-    """Return what runs `size.depth` layers once in ONNX Runtime, in "fp32" or "int8", from a file in `folder`."""
-    proto = chain_for_timing(layers(kind, size), size.example, int8=precision == "int8")
-    path = folder / f"{kind}-{size.channels}-{size.kernel}-{size.resolution}-{precision}.onnx"
-    onnx.save(proto, path)
-    return Runner.open(path).once(size.example)
+def open_layers(kind: str, size: Size, precision: str) -> Callable[[], object]:
+    """Return what runs `size.depth` layers once in ONNX Runtime, in "fp32" or "int8"."""
+    return open_chain(layers(kind, size), size.example, precision)

@@ -18,6 +18,7 @@ import onnxruntime
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
+from edgelab.deploy.runner import session_options, with_outputs
 from edgelab.deploy.tflite import TYPES, unpack
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -132,13 +133,8 @@ def _onnx_costs(path: Path) -> FileCosts:
 
 def _every_array(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Return every activation of a model by its name, from one run as it is written, without optimisation."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(proto)
-    known = {value.name for value in opened.graph.output}
-    names = [name for node in proto.graph.node for name in node.output if name]
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    opened = with_outputs(proto, [name for node in proto.graph.node for name in node.output if name])
+    options = session_options(exact=False)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = session_inputs(session)

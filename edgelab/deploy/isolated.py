@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 
 SECONDS = 600  # without a sign of life
@@ -75,8 +75,8 @@ def _child(pipe: Connection, work: Callable[..., Any], args: tuple) -> None:
     except MemoryError:
         pipe.send(("error", _("%(path)s takes more memory than this computer has.") % {"path": place}))
     except Exception as error:  # whatever a reader makes of a damaged file
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        pipe.send(("error", _("%(path)s cannot be measured: %(reason)s") % {"path": place, "reason": reason}))
+        text = _("%(path)s cannot be measured: %(reason)s")
+        pipe.send(("error", text % {"path": place, "reason": first_line(error)}))
 
 
 def _limit_memory() -> None:

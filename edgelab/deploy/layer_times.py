@@ -9,12 +9,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgelab.deploy.runner import exact_options
+from edgelab.deploy.chain import conv_attributes, model_of
+from edgelab.deploy.runner import session_options
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.measure import measure_latency
-
-OPSET = 21
 
 
 def time_layer(
@@ -49,26 +48,18 @@ def open_layer(
     nodes, constants = graph
     kind = TensorProto.FLOAT if precision == "fp32" else TensorProto.UINT8
     array = image.numpy() if precision == "fp32" else np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "layer",
-            [helper.make_tensor_value_info("x", kind, list(image.shape))],
-            [helper.make_tensor_value_info("y", kind, None)],
-            [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=10,
-    )
+    shapes = {"x": list(image.shape), "y": [None] * image.dim()}
+    ends = [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
+    weights = [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()]
+    model = model_of(nodes, ends, weights)
     return _session(model, threads, np.ascontiguousarray(array))
 
 
 def _session(model: onnx.ModelProto, threads: int, array: np.ndarray) -> Callable[[], object]:
     import onnxruntime
 
-    options = exact_options()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content, options = model.SerializeToString(), session_options(threads)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     feed = {"x": array}
     return lambda: session.run(None, feed)
 
@@ -79,19 +70,8 @@ def _constants(layer: Any) -> dict[str, np.ndarray]:
     return {"weight": weight, "bias": bias}
 
 
-def _options(layer: nn.Conv2d) -> dict[str, Any]:
-    assert isinstance(layer.padding, tuple)
-    return {
-        "kernel_shape": list(layer.kernel_size),
-        "strides": list(layer.stride),
-        "pads": [*layer.padding, *layer.padding],
-        "dilations": list(layer.dilation),
-        "group": layer.groups,
-    }
-
-
 def _convolution(layer: nn.Conv2d) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    return [helper.make_node("Conv", ["x", "weight", "bias"], ["y"], **_options(layer))], _constants(layer)
+    return [helper.make_node("Conv", ["x", "weight", "bias"], ["y"], **conv_attributes(layer))], _constants(layer)
 
 
 def _integer_convolution(layer: nn.Conv2d) -> tuple[list[onnx.NodeProto], dict[str, Any]]:
@@ -105,4 +85,4 @@ def _integer_convolution(layer: nn.Conv2d) -> tuple[list[onnx.NodeProto], dict[s
         "zeros": np.zeros(channels, np.int8),
     }
     inputs = ["x", "step", "zero", "weight", "steps", "zeros", "step", "zero", "bias"]
-    return [helper.make_node("QLinearConv", inputs, ["y"], **_options(layer))], constants
+    return [helper.make_node("QLinearConv", inputs, ["y"], **conv_attributes(layer))], constants

@@ -18,7 +18,7 @@ from ai_edge_litert import interpreter as litert
 
 from edgelab.data.inputs import as_input
 from edgelab.deploy.runner import Runner
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 
 _XNNPACK = litert.OpResolverType.AUTO
@@ -192,11 +192,6 @@ class LiteRTRunner(TFLiteRunner):
         """Return the real numbers that a tensor, known by its index, held in the last run; for `keep` only."""
         details = next(found for found in self._interpreter.get_tensor_details() if found["index"] == tensor)
         return Port.of(details).numbers(self._interpreter.get_tensor(tensor))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its class where it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -13,11 +13,11 @@ import torch
 from edgelab import data
 from edgelab.data import Dataset, normalize
 from edgelab.deploy.file_costs import file_costs, session_inputs
-from edgelab.deploy.litert_runner import TFLiteRunner, captured_stderr, first_line
+from edgelab.deploy.litert_runner import TFLiteRunner, captured_stderr
 from edgelab.deploy.microcontroller import arena
 from edgelab.deploy.npu import NpuEstimate, npu_estimate
-from edgelab.deploy.runner import Runner, exact_options, open_session
-from edgelab.errors import EdgelabError
+from edgelab.deploy.runner import Runner, open_session, session_options
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 from edgelab.measure import (
     DEVICES,
@@ -161,9 +161,7 @@ def _any_run(path: Path, threads: int) -> Callable[[], object]:
     """Return one inference of any file, whatever its inputs, on numbers that mean nothing."""
     try:
         if path.suffix == ".onnx":
-            options = exact_options()
-            options.intra_op_num_threads, options.log_severity_level = threads, 3
-            session = open_session(path, options)
+            session = open_session(path, session_options(threads))
             feed = session_inputs(session)
             session.run(None, feed)
             return lambda: session.run(None, feed)

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgelab.deploy.litert_runner import LiteRTRunner, TFLiteRunner, captured_stderr, first_line
+from edgelab.deploy.litert_runner import LiteRTRunner, TFLiteRunner, captured_stderr
 from edgelab.deploy.runner import Runner
 from edgelab.deploy.tflite import inline_buffers, unpack
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 
 _ARENA = 64 * 2**20  # what is set aside; `arena_bytes` says how much of it is used

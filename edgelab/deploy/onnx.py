@@ -25,7 +25,7 @@ from edgelab.deploy.guard import must_agree
 from edgelab.deploy.pooling import pool_globally
 from edgelab.deploy.runner import Runner
 from edgelab.deploy.shaping import fill_lanes, flatten_tokens
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 from edgelab.quantization import QParams, quantize
 from edgelab.quantization.conversion import activation_grids, codes_of
@@ -138,7 +138,7 @@ def _export(model: nn.Module, example: torch.Tensor, dynamic_batch: bool) -> onn
                 output_names=["output"],
             )
     except Exception as error:  # the exporter's own, and whatever its steps raise
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        reason = first_line(error.__cause__ or error)
         raise EdgelabError(_("This model cannot be written as ONNX: %(reason)s") % {"reason": reason}) from None
     finally:
         logger.setLevel(level)

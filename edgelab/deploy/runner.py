@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgelab.data.inputs import as_input
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 
 # ONNX Runtime quantizes weights by itself where their layer lies between codes; what we leave in float stays in float.
@@ -56,8 +56,8 @@ class Runner:
 
         `runtime` is one of `RUNTIMES` that takes such files, by default the first: for `.tflite` LiteRT with XNNPACK's
         kernels, with its reference kernels, or TensorFlow Lite Micro (one thread). For `.onnx`, `level` is how far
-        graph optimisation goes, `exact=False` takes ONNX Runtime's own choice of integer kernels, see `exact_options`,
-        and `save_as` is where to write the graph that it made.
+        graph optimisation goes, `exact=False` takes ONNX Runtime's own choice of integer kernels, see
+        `session_options`, and `save_as` is where to write the graph that it made.
 
         Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
         load, and for an unknown level or runtime.
@@ -87,8 +87,7 @@ class Runner:
             raise EdgelabError(
                 _("There is no level %(level)r. There are: %(known)s.") % {"level": level, "known": known}
             )
-        options = exact_options() if exact else onnxruntime.SessionOptions()
-        return OnnxRunner(path, options, threads=threads, level=level, save_as=save_as)
+        return OnnxRunner(path, threads=threads, level=level, exact=exact, save_as=save_as)
 
     def once(self, image: torch.Tensor) -> Callable[[], object]:
         """Return a function without arguments that runs the model on `image` once: for `measure_latency`."""
@@ -105,16 +104,28 @@ class Runner:
         return self.model(images)
 
 
-def exact_options() -> onnxruntime.SessionOptions:
-    """Return options for a session whose integer kernels never saturate a sum of two products.
+def session_options(threads: int = 1, *, exact: bool = True) -> onnxruntime.SessionOptions:
+    """Return options for a session of so many threads whose integer kernels never saturate a sum of two products.
 
     On x86 processors without VNNI the fast kernels do, silently: the pair of products goes into 16 bits, and three in
     four of the baseline's logits are another code. The exact ones take 5 to 27 % more time there. Source:
     `session.x64quantprecision` in ONNX Runtime's onnxruntime_session_options_config_keys.h; it acts on such processors.
     """
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # errors only: a learner can do nothing about its warnings
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def with_outputs(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """Return a copy of a model that also gives the tensors of these names."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(proto)
+    known = {value.name for value in opened.graph.output}
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    return opened
 
 
 def every_value(
@@ -124,22 +135,18 @@ def every_value(
 
     Raise `EdgelabError` where ONNX Runtime cannot load or run the model.
     """
-    opened = onnx.ModelProto()
-    opened.CopyFrom(proto)
-    known = {value.name for value in opened.graph.output}
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    options = exact_options()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    opened = with_outputs(proto, names)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.onnx"
         onnx.save(opened, path)
         try:
-            session = open_session(path, options)
+            session = open_session(path, session_options())
             feeds = ({session.get_inputs()[0].name: batch.contiguous().numpy()} for batch in batches)
             return [tuple(map(torch.from_numpy, session.run(names, feed))) for feed in feeds]
         except Exception as error:  # the runtime's own classes
-            reason = str(error).partition("\n")[0]
-            raise EdgelabError(_("ONNX Runtime cannot run this model: %(reason)s") % {"reason": reason}) from None
+            raise EdgelabError(
+                _("ONNX Runtime cannot run this model: %(reason)s") % {"reason": first_line(error)}
+            ) from None
 
 
 def open_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
@@ -184,26 +191,16 @@ def _open(model: Path | bytes, options: onnxruntime.SessionOptions) -> onnxrunti
 class OnnxRunner(Runner):
     """A model file in ONNX Runtime, on the CPU."""
 
-    def __init__(
-        self,
-        path: Path,
-        options: onnxruntime.SessionOptions,
-        *,
-        threads: int,
-        level: str,
-        save_as: str | Path | None,
-    ):
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    def __init__(self, path: Path, *, threads: int, level: str, exact: bool, save_as: str | Path | None):
+        options = session_options(threads, exact=exact)
         options.graph_optimization_level = LEVELS[level]
         if save_as is not None:
             options.optimized_model_filepath = str(save_as)
-        options.log_severity_level = 3  # errors only: a learner can do nothing about its warnings
         try:
             self._session = open_session(path, options)
         except Exception as error:  # the runtime raises a class of its own for every kind of trouble
-            reason = str(error).partition("\n")[0]
             raise EdgelabError(
-                _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": reason}
+                _("ONNX Runtime cannot load %(path)s: %(reason)s") % {"path": path, "reason": first_line(error)}
             ) from None
         self.name, self.threads, self.file = "onnxruntime", threads, path
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -250,8 +247,9 @@ class OnnxRunner(Runner):
         try:
             return torch.from_numpy(np.concatenate([run() for run in runs]))
         except Exception as error:  # the runtime's own classes
-            reason = str(error).partition("\n")[0]
-            raise EdgelabError(_("ONNX Runtime cannot run this file: %(reason)s") % {"reason": reason}) from None
+            raise EdgelabError(
+                _("ONNX Runtime cannot run this file: %(reason)s") % {"reason": first_line(error)}
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 
 TYPES: dict[np.dtype, int] = {
@@ -186,8 +186,7 @@ def unpack(content: bytes, name: str) -> Any:
     try:
         return schema.ModelT.InitFromPackedBuf(content)
     except Exception as error:  # whatever reading at a wrong offset comes to
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise EdgelabError(_("%(path)s is damaged: %(reason)s") % {"path": name, "reason": reason}) from None
+        raise EdgelabError(_("%(path)s is damaged: %(reason)s") % {"path": name, "reason": first_line(error)}) from None
 
 
 def inline_buffers(content: bytes, name: str) -> bytes:

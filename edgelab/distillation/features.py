@@ -19,7 +19,7 @@ from edgelab.distillation.losses import distillation_loss
 from edgelab.distillation.training import answers, frozen
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.train import History, fit
+from edgelab.train import History, device_of, fit
 
 
 def hint_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -144,7 +144,7 @@ def distill_features(
     with tapped(student, layers) as mine, tapped(guide, layers.values()) as theirs:
         with torch.no_grad():
             for model in (student.eval(), guide):
-                run_on(model, normalize(train.images[:2]).to(next(model.parameters()).device))
+                run_on(model, normalize(train.images[:2]).to(device_of(model)))
         torch.manual_seed(options.get("seed", 0))
         learner = _Learner(student, _regressors(mine, theirs, layers) if feature_loss is hint_loss else {})
 

@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
 from edgelab.tracing.lifting import keep_dimensions, lift
 
@@ -78,8 +78,7 @@ def own_copy(model: nn.Module) -> nn.Module:
     try:
         copied = copy.deepcopy(model, {id(value): value.detach().clone() for value in made})
     except Exception as error:  # whatever the learner's own attributes raise
-        reason = str(error).partition("\n")[0]
-        raise EdgelabError(_("This model cannot be copied: %(reason)s") % {"reason": reason}) from None
+        raise EdgelabError(_("This model cannot be copied: %(reason)s") % {"reason": first_line(error)}) from None
     for name, module in list(copied.named_modules()):
         if name and (inside := _unwrapped(module)) is not module:
             copied.set_submodule(name, inside)
@@ -161,7 +160,7 @@ def _graph_of(root: nn.Module) -> fx.Graph:
                 "file": place.filename,
                 "line": place.lineno,
                 "code": place.line,
-                "reason": str(error).partition("\n")[0],
+                "reason": first_line(error),
             }
         ) from None
 

@@ -5,6 +5,7 @@ All tests of one lab run in one process (`pytest_xdist_make_scheduler`), so that
 
 from pathlib import Path
 
+import ipywidgets as widgets
 import pytest
 
 from edgelab import data
@@ -34,3 +35,23 @@ def references(tmp_path_factory):
     data.load("signs")  # a sandboxed kernel can read the cache, and not fill it
     cache = tmp_path_factory.mktemp("cache")
     return lambda source: reference(source, seed=SEED, limits=Limits(), cache=cache, dataset="signs")
+
+
+@pytest.fixture(scope="session")
+def redraws():
+    """Return a function that moves all controls of some explorers; no drawing fails, and it gives the ms of each."""
+
+    def move(explorers):
+        times = []
+        for explorer in explorers:
+            for control in explorer.children[0].children:
+                assert isinstance(control, widgets.SelectionSlider | widgets.Dropdown)
+                for _label, value in list(control.options)[:4]:
+                    control.value = value
+                    explorer.redraw()
+                    assert 'role="alert"' not in explorer.picture.value
+                    times.append(explorer.milliseconds)
+        print(f"redraws: median {sorted(times)[len(times) // 2]:.0f} ms, slowest {max(times):.0f} ms")
+        return times
+
+    return move

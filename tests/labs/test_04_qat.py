@@ -1,6 +1,5 @@
 """Lab 04: its explorers show what they say, and what was trained is measured once."""
 
-import ipywidgets as widgets
 import pytest
 import torch
 
@@ -102,22 +101,13 @@ def test_the_curve_says_what_training_wins():
     assert text.endswith("8: +0.0, 4: +8.0")
 
 
-def test_every_control_of_lab_04_draws_again(study, model, split):
+def test_every_control_of_lab_04_draws_again(study, model, split, redraws):
     every = (
         explorers.slope_explorer(model),
         explorers.loss_explorer(model, split),
         explorers.bits_explorer(study, only_prepared),
     )
-    for explorer in every:
-        times = []
-        for control in explorer.children[0].children:
-            assert isinstance(control, widgets.SelectionSlider | widgets.Dropdown)
-            for _label, value in list(control.options)[:4]:
-                control.value = value
-                explorer.redraw()
-                assert 'role="alert"' not in explorer.picture.value
-                times.append(explorer.milliseconds)
-        print(f"redraws: median {sorted(times)[len(times) // 2]:.0f} ms, slowest {max(times):.0f} ms")
+    assert redraws(every)
 
 
 def test_the_file_table_counts_packed_bits(model, tmp_path):

@@ -1,6 +1,5 @@
 """Lab 07: its explorers show what they say, students are trained once, and distillers are what they are named."""
 
-import ipywidgets as widgets
 import pytest
 import torch
 from torch.nn import functional as F
@@ -165,23 +164,14 @@ def learners_loss(student, teacher, labels, temperature, alpha):
     return alpha * soft + (1 - alpha) * F.cross_entropy(student, labels)
 
 
-def test_every_control_of_lab_07_draws_again(study):
+def test_every_control_of_lab_07_draws_again(study, redraws):
     every = (
         explorers.temperature_explorer(study),
         explorers.never_seen_explorer(study),
         explorers.seeds_explorer(study),
         explorers.confusion_explorer(study),
     )
-    for explorer in every:
-        times = []
-        for control in explorer.children[0].children:
-            assert isinstance(control, widgets.SelectionSlider | widgets.Dropdown)
-            for _label, value in list(control.options)[:4]:
-                control.value = value
-                explorer.redraw()
-                assert 'role="alert"' not in explorer.picture.value
-                times.append(explorer.milliseconds)
-        print(f"redraws: median {sorted(times)[len(times) // 2]:.0f} ms, slowest {max(times):.0f} ms")
+    assert redraws(every)
 
 
 def test_a_temperature_raises_the_doubt():

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgelab.bars import track
-from edgelab.deploy.runner import exact_options
+from edgelab.deploy.runner import session_options
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
@@ -196,7 +196,7 @@ def onnxruntime_linear(
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     content, providers = model.SerializeToString(), ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(content, exact_options(), providers=providers)
+    session = onnxruntime.InferenceSession(content, session_options(), providers=providers)
     (codes,) = session.run(None, {"x": q_x.to(torch.uint8).numpy()})
     return torch.from_numpy(codes)
 

@@ -1,17 +1,14 @@
 """MobileNetV4's block: two switches, and what each of their positions costs on this computer."""
 
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-import onnx
 import torch
 
 from edgelab.bars import track
-from edgelab.deploy import Runner, duel
-from edgelab.deploy.chain import chain_for_timing
+from edgelab.deploy import duel
+from edgelab.deploy.chain import open_chain
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.i18n import _
@@ -73,14 +70,10 @@ def measure(blocks: list[Block] | None = None) -> dict[Block, Cost]:
     """
     blocks = blocks or [Block(*switches) for switches in product(KERNELS, KERNELS, EXPAND)]
     example, costs = torch.zeros(1, CHANNELS, PIXELS, PIXELS), {}
-    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+    with torch_threads(1):
         for block in track(blocks, _("timing blocks")):
             model = build(block)
-            runs = {}
-            for precision in duel.PRECISIONS:
-                path = Path(folder) / f"{block}-{precision}.onnx"
-                onnx.save(chain_for_timing(model.body, example, int8=precision == "int8"), path)
-                runs[precision] = Runner.open(path).once(example)
+            runs = {precision: open_chain(model.body, example, precision) for precision in duel.PRECISIONS}
             costs[block] = Cost(
                 macs=count_macs(model, example),
                 peak_bytes=peak_activation_bytes(model, example, fused=True) // 4,

@@ -1,8 +1,6 @@
 """A full convolution against a depthwise separable one: on this computer, and on an NPU by its compiler's estimate."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from edgelab.deploy import duel
 from edgelab.explore import plots
@@ -30,9 +28,8 @@ def predict_many() -> Prediction:
 def race(channels: int, precision: str = "int8") -> Comparison:
     """Return how many times faster the separable layer is: 3x3 on 16x16 pixels, in turns, in ONNX Runtime."""
     size, names = duel.Size(channels), {"full": _("full"), "separable": _("separable")}
-    with tempfile.TemporaryDirectory() as folder:
-        runs = {name: duel.open_layers(kind, size, precision, Path(folder)) for kind, name in names.items()}
-        return compare_latency(runs, max_seconds=3)
+    runs = {name: duel.open_layers(kind, size, precision) for kind, name in names.items()}
+    return compare_latency(runs, max_seconds=3)
 
 
 def duel_explorer() -> Explorer:

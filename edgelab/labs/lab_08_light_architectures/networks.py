@@ -1,20 +1,18 @@
 """Whole networks: the learner's blocks in trained ones, what they cost on three machines, width against resolution."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from itertools import product
 from pathlib import Path
 
-import onnx
 import torch
 from torch import nn
 
 from edgelab import data
 from edgelab.bars import track
 from edgelab.deploy import Runner, duel, to_onnx
-from edgelab.deploy.chain import chain_for_timing
+from edgelab.deploy.chain import open_chain
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice
 from edgelab.explore.html import HtmlTable
@@ -171,15 +169,11 @@ def family_costs(dataset: str) -> Iterator[tuple[tuple[str, int], dict[str, floa
     """
     full = 32 if dataset == "signs" else 28
     sizes = list(product(WIDTHS, (round(full * scale) for scale in SCALES)))
-    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+    with torch_threads(1):
         for name, pixels in track(sizes, _("timing networks")):
             model = mobilenet_v1(WIDTHS[name], in_channels=SHAPES[dataset]["in_channels"]).eval()
             example = torch.zeros(1, SHAPES[dataset]["in_channels"], pixels, pixels)
-            runs = {}
-            for precision in duel.PRECISIONS:
-                path = Path(folder) / f"{name}-{pixels}-{precision}.onnx"
-                onnx.save(chain_for_timing(model.features, example, int8=precision == "int8"), path)
-                runs[precision] = Runner.open(path).once(example)
+            runs = {precision: open_chain(model.features, example, precision) for precision in duel.PRECISIONS}
             costs = duel.fastest(runs, seconds=0.15)
             model, example = model.to("meta"), example.to("meta")  # to be counted, not run
             costs["macs"] = count_macs(model, example) / 1e6

@@ -48,7 +48,7 @@ def open_layer(
     nodes, constants = graph
     kind = TensorProto.FLOAT if precision == "fp32" else TensorProto.UINT8
     array = image.numpy() if precision == "fp32" else np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
-    shapes = {"x": list(image.shape), "y": [None] * image.dim()}
+    shapes: dict[str, list[int | None]] = {"x": [*image.shape], "y": [None] * image.dim()}
     ends = [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
     weights = [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()]
     model = model_of(nodes, ends, weights)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from edgelab import models
 from edgelab.errors import EdgelabError
 from edgelab.measure import count_macs
-from edgelab.pruning import find_dependencies, remove_channels, zero_channels
+from edgelab.pruning import find_dependencies, remove_channels, surgery, zero_channels
 from tests.own_models import FORMS, SIZE, Net, conv, form, linear, net, norm
 
 
@@ -320,6 +320,14 @@ def test_channels_that_stay_are_refused_by_name():
     ):
         with pytest.raises(EdgelabError, match=words):
             remove_channels(dependencies, channels)
+
+
+def test_a_model_from_which_something_else_was_cut_does_not_come_out(monkeypatch):
+    right = surgery.shrink_layer
+    monkeypatch.setattr(surgery, "shrink_layer", lambda layer, out, into: right(layer, out.flip(0), into))
+    dependencies = find_dependencies(settled(models.resnet((8, 16))), torch.randn(1, 3, 32, 32))
+    with pytest.raises(EdgelabError, match="does not compute what this one does with the same channels zeroed"):
+        remove_channels(dependencies, {"stem.0": [0]})
 
 
 def test_the_learners_model_stays_as_it_was():

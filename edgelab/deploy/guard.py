@@ -19,6 +19,7 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.conversion import activation_grids
 from edgelab.quantization.quantizer import FakeQuantize
+from edgelab.tracing import trials_like
 
 _FLOAT_TOLERANCE = 1e-3  # of the largest value; another order of additions makes about 1e-5
 STEPS = 1.01  # one code and the rounding of its real number
@@ -31,7 +32,7 @@ def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) 
     It is asked on `example` and on noise as strong, twice. Codes may differ by one, floats by a thousandth of the
     largest. Also raise for outputs that are not finite.
     """
-    trials = trials_like(example)
+    trials = trials_like(example, noises=2)
     grids = activation_grids(model) if isinstance(model, fx.GraphModule) else {}
     reference = as_kernels(model) if isinstance(model, fx.GraphModule) else model
     roundings = [node for node in proto.graph.node if node.op_type == "QuantizeLinear"] if grids else []
@@ -47,13 +48,6 @@ def must_agree(model: nn.Module, proto: onnx.ModelProto, example: torch.Tensor) 
         else:
             expected = run_on(reference, images.clone())
         must_be_close(expected, got, "ONNX Runtime")
-
-
-def trials_like(example: torch.Tensor) -> list[torch.Tensor]:
-    """Return the example, and two of noise as strong."""
-    generator = torch.Generator().manual_seed(0)
-    strength, middle = example.std(correction=0), example.mean()
-    return [example, *(middle + strength * torch.randn(example.shape, generator=generator) for _trial in range(2))]
 
 
 def must_be_close(expected: torch.Tensor, got: torch.Tensor, runtime: str) -> None:

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from edgelab.data.inputs import as_input, run_on
 from edgelab.deploy.deployable import deployable, write
-from edgelab.deploy.guard import STEPS, Reached, by_steps, must_be_close, trials_like
+from edgelab.deploy.guard import STEPS, Reached, by_steps, must_be_close
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.litert_runner import LiteRTRunner
 from edgelab.deploy.lowering import Lowering
@@ -20,6 +20,7 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization import fold_batchnorm
 from edgelab.quantization.conversion import activation_grids
+from edgelab.tracing import trials_like
 
 
 def to_litert(model: nn.Module, example: torch.Tensor, path: str | Path) -> Path:
@@ -57,7 +58,7 @@ def _must_agree(lowering: Lowering, model: nn.Module, content: bytes, example: t
     """Raise `EdgelabError` unless LiteRT computes from the file what the model does, rounding by rounding."""
     runner = LiteRTRunner(content, keep=bool(lowering.rounded))
     reference = as_kernels(lowering.model) if lowering.rounded else model
-    for images in trials_like(example):
+    for images in trials_like(example, noises=2):
         got = runner(images)
         if isinstance(reference, fx.GraphModule) and lowering.rounded:
             reached = {}

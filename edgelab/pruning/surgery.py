@@ -17,7 +17,7 @@ from edgelab.pruning.channels import IN, OUT, Transposed
 from edgelab.pruning.dependency import Dependencies
 from edgelab.pruning.names import box, cut
 from edgelab.pruning.reshaping import mend
-from edgelab.tracing import alike
+from edgelab.tracing import alike, trials_like
 
 Channels = Mapping[str, Sequence[int]]  # {group: numbers of its channels}
 _TOLERANCE = 1e-4  # of the largest output: only the order of additions may differ
@@ -116,8 +116,7 @@ def _replace(owner: nn.Module, name: str, tensor: torch.Tensor) -> None:
 
 def _must_agree(smaller: nn.Module, zeroed: nn.Module, example: torch.Tensor) -> None:
     """Raise `EdgelabError` where two models differ on an example, or on noise as strong."""
-    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
-    for trial in (example, example.mean() + example.std(correction=0) * noise):
+    for trial in trials_like(example):
         if not alike(run_on(zeroed, trial.clone()), run_on(smaller, trial.clone()), _TOLERANCE):
             raise EdgelabError(
                 _(

@@ -61,9 +61,6 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
         except Exception:  # a size of batch may be written into the code
             batch = images[:batch_size]
             first = run_on(own, batch.clone())
-        noise = batch.mean() + batch.std(correction=0) * torch.randn(
-            batch.shape, generator=torch.Generator().manual_seed(0)
-        )
         if not alike(first, run_on(own, batch.clone())):
             raise EdgelabError(
                 _(
@@ -72,7 +69,7 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
                 )
                 % {"layer": _first_apart(own, own, batch)}
             )
-        for trial in (batch, noise):
+        for trial in trials_like(batch):
             expected = run_on(own, trial.clone())
             if not alike(expected, run_on(made, trial.clone())):
                 raise EdgelabError(
@@ -83,6 +80,13 @@ def verify(model: fx.GraphModule, images: torch.Tensor, batch_size: int) -> None
                     % {"layer": _first_apart(own, made, trial)}
                 )
     del model.meta[_KEY]
+
+
+def trials_like(example: torch.Tensor, noises: int = 1) -> list[torch.Tensor]:
+    """Return what two models are compared on: an example, and so many of noise as strong."""
+    generator = torch.Generator().manual_seed(0)
+    strength, middle = example.std(correction=0), example.mean()
+    return [example, *(middle + strength * torch.randn(example.shape, generator=generator) for _trial in range(noises))]
 
 
 def alike(expected: object, got: object, tolerance: float = _TOLERANCE) -> bool:

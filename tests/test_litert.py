@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from edgelab import data
 from edgelab.data import normalize
 from edgelab.deploy import Runner, as_kernels, check_parity, litert_quantizers, to_litert, to_onnx
+from edgelab.deploy.lowering import Lowering
 from edgelab.deploy.tflite import inline_buffers, pack, unpack
 from edgelab.errors import EdgelabError
 from edgelab.models import load_pretrained, mobilenet_v1, mobilenet_v2, resnet
@@ -444,3 +445,24 @@ def test_constants_behind_the_flatbuffer_are_brought_inside(tmp_path):
     assert inlined == pack(unpack(path.read_bytes(), "model.tflite"))
     with pytest.raises(EdgelabError, match="cut off"):
         inline_buffers(moved.read_bytes()[:-32], "moved.tflite")
+
+
+@pytest.mark.parametrize("integer", [False, True], ids=["float", "int8"])
+def test_a_file_that_computes_something_else_takes_no_name(integer, tmp_path, monkeypatch):
+    """A writer with a fault: one channel of the largest constant, the weights, is upside down."""
+    torch.manual_seed(0)
+    model, path = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)), tmp_path / "m.tflite"
+    right = Lowering.run
+
+    def faulty(lowering):
+        file = unpack(right(lowering), "m.tflite")
+        weights = max((one for one in file.buffers if one.data is not None), key=lambda one: len(one.data))
+        numbers = np.asarray(weights.data, np.uint8).view(np.int8 if integer else np.float32).copy()
+        numbers[: len(numbers) // 4] *= -1
+        weights.data = numbers.view(np.uint8)
+        return pack(file)
+
+    monkeypatch.setattr(Lowering, "run", faulty)
+    with pytest.raises(EdgelabError, match="LiteRT does not compute from the file what the model does"):
+        to_litert(quantized(model, images()) if integer else model.eval(), images(1), path)
+    assert not path.exists()

@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -70,6 +71,11 @@ def logarithmic(axis: XAxis | YAxis, ticks: tuple[float, ...] = ()) -> None:
     axis.set_minor_locator(NullLocator())
     if ticks:
         axis.set_major_locator(LogLocator(subs=ticks))
+
+
+def wrapped(title: str) -> str:
+    """Return a title whose lines are as long as a figure is wide at most."""
+    return "\n".join(line for part in title.split("\n") for line in wrap(part, 76))
 
 
 def picture(fig: Figure, description: str) -> Picture:

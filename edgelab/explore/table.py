@@ -2,7 +2,6 @@
 
 from html import escape
 from pathlib import Path
-from textwrap import wrap
 
 import numpy as np
 import onnx
@@ -152,7 +151,7 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
         beaten = ", ".join(sorted(set(points) - front))
         if beaten:
             title += "\n" + _("Beaten (hollow): %(names)s") % {"names": beaten}
-        ax.set_title("\n".join(line for part in title.split("\n") for line in wrap(part, 76)))
+        ax.set_title(plots.wrapped(title))
         description = _("Accuracy against %(cost)s. %(fronts)s") % {"cost": label, "fronts": title.replace("\n", ". ")}
         return plots.picture(fig, description)
 

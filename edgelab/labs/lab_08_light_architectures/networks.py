@@ -220,7 +220,7 @@ def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], co
             title += "\n" + _("On the front: %(front)s") % {
                 "front": "; ".join(name for name in names.values() if name in front)
             }
-        ax.set_title(title)
+        ax.set_title(plots.wrapped(title))
         return plots.picture(fig, f"{labels[cost]}. {title}".replace("\n", ". "))
 
 

@@ -46,7 +46,7 @@ SHOWN = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(cel
     const words = said.flatMap(node => [node.getAttribute('aria-label'), node.getAttribute('title')]);
     return {text: [area?.textContent, ...words].join(' '), waits: !!cell.querySelector('.edgelab-waiting')};
 })"""
-MEASURED = r"(?:Measured here|Medido aquí): (?P<number>[\d.\s]*\d)\s?(?P<unit>%|\w+)"
+MEASURED = r"(?:Measured here|Medido aquí): (?P<number>[\d.\s]*\d)\s?(?P<unit>%|×|[^\W\d]+)"
 WAITING = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.cells
     .filter(cell => cell.cell_type === 'code' && cell.getSource() && cell.execution_count === null).length"""
 
@@ -202,7 +202,7 @@ def work_through(page, server, source, lang):
 def nothing_told_the_answers(before, after):
     """Ask that no cell up to a reveal showed what was measured, in the state before anything was locked.
 
-    With its unit any number counts; without, one of three digits or more (a clock's milliseconds may be any number).
+    With its unit any number counts; without, one of three digits or more.
     """
     revealing = [place for place, cell in enumerate(before) if cell["waits"]]
     assert revealing
@@ -212,8 +212,12 @@ def nothing_told_the_answers(before, after):
         number, unit = re.sub(r"\s", "", measured["number"]), measured["unit"]
         if (number, unit) == ("100", "%"):  # a number that anything may show
             continue
-        alone = len(re.sub(r"\D", "", number).lstrip("0")) >= 3 and unit not in ("ms", "times", "veces")
-        digits = re.escape(number) + (r"\d*" if "." in number else r"(?:\.0+)?(?![.\d])")
+        figures = len(re.sub(r"\D", "", number).lstrip("0"))
+        unit = "(?:×|times|veces)" if unit in ("×", "times", "veces") else unit
+        alone = figures >= 3 and not unit.startswith(("ms", "("))  # a clock's may be any number
+        # Three figures are shown, less the zeros at their end: 0.9 may have been 0.8997, and is not told by 0.91.
+        longer = r"\d*" if figures >= 3 else r"0*"
+        digits = re.escape(number) + (longer if "." in number else r"(?:\.0+)?(?![.\d])")
         told = re.compile(rf"(?<![\d.]){digits}" + ("" if alone else rf"\s?{unit}(?!\w)"))
         for earlier in range(place + 1):
             text = re.sub(r"(?<=\d)\s(?=\d)", "", before[earlier]["text"])

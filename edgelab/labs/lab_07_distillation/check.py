@@ -1,6 +1,7 @@
 """The self-checks of lab 07."""
 
 from collections.abc import Callable
+from statistics import mode
 
 import torch
 from torch.nn import functional as F
@@ -154,7 +155,8 @@ def works(answer: Callable) -> None:
         }
         for expected, sentences in ((True, refused), (False, passed)):
             for distiller, sentence in sentences.items():
-                verdict = as_json(ask(answer, distillers.anonymous(distiller), call="works(distiller)"))
+                verdicts = [ask(answer, distillers.anonymous(distiller), call="works(distiller)") for _time in range(3)]
+                verdict = mode(map(as_json, verdicts))
                 check_that(verdict is not None, _("your function gives None. Did you forget `return`?"))
                 check_that(isinstance(verdict, bool), _("return True or False."))
                 check_that(verdict is expected, sentence)

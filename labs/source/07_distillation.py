@@ -191,7 +191,7 @@ from edgelab.labs.lab_07_distillation import distillers
 rng = hidden.rng(SEED, "works")
 kinds = [*distillers.RIGHT, *distillers.BROKEN] * 4
 rng.shuffle(kinds)
-hidden.show([distillers.mostly(works, distillers.anonymous(one)) for one in kinds])
+hidden.show([distillers.mostly(works, one) for one in kinds])
 
 # %% [markdown]
 # What would have happened without a test? The same student learns from the same pictures and labels ($\alpha = 0.9$,

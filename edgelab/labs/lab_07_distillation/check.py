@@ -1,13 +1,12 @@
 """The self-checks of lab 07."""
 
 from collections.abc import Callable
-from statistics import mode
+from functools import partial
 
 import torch
 from torch.nn import functional as F
 
 from edgelab.course.check import Case, Mistake, ask, check_function, check_that, exercise, must_take
-from edgelab.course.comparison import as_json
 from edgelab.i18n import _
 from edgelab.labs.lab_07_distillation import distillers
 
@@ -155,8 +154,7 @@ def works(answer: Callable) -> None:
         }
         for expected, sentences in ((True, refused), (False, passed)):
             for distiller, sentence in sentences.items():
-                verdicts = [ask(answer, distillers.anonymous(distiller), call="works(distiller)") for _time in range(3)]
-                verdict = mode(map(as_json, verdicts))
+                verdict = distillers.mostly(partial(ask, answer, call="works(distiller)"), distiller)
                 check_that(verdict is not None, _("your function gives None. Did you forget `return`?"))
                 check_that(isinstance(verdict, bool), _("return True or False."))
                 check_that(verdict is expected, sentence)

@@ -544,18 +544,17 @@ rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 example = data.normalize(dataset.test.images[:1])
 prepared = prepare(baseline, QuantizationConfig(weight_bits=8, activation_bits=None))
 int8_weights = convert(calibrate(prepared, images))
-files = {
-    "float": to_onnx(baseline, example, "models/baseline.onnx"),
-    "int8 weights": to_onnx(int8_weights, example, "models/int8-weights.onnx"),
-}
-for name, file in files.items():
-    print(f"{name:12} {number(file.stat().st_size / 1024, '.0f')} KiB")
+float_file = to_onnx(baseline, example, "models/baseline.onnx")
+int8_file = to_onnx(int8_weights, example, "models/int8-weights.onnx")
+for file in (float_file, int8_file):
+    print(f"{file.name:18} {number(file.stat().st_size / 1024, '.0f')} KiB")
 
 # %% compare-latency
-runs = {name: Runner.open(file).once(example) for name, file in files.items()}
+files = (float_file, int8_file)
+runs = {file.name: Runner.open(file).once(example) for file in files}
 print(compare_latency(runs, max_seconds=8))
-for name, file in files.items():
-    print(f"{name:12} {dict(operators(file).most_common(4))}")
+for file in files:
+    print(f"{file.name:18} {dict(operators(file).most_common(4))}")
 
 # %% [markdown]
 # The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that really run tell why.
@@ -582,7 +581,7 @@ table.add(
     baseline,
     dataset,
     accuracy=recorded,
-    file=files["float"],
+    file=float_file,
 )
 accuracy = train.evaluate(int8_weights, dataset.test)
 table.add(
@@ -590,7 +589,7 @@ table.add(
     int8_weights,
     dataset,
     accuracy=accuracy,
-    file=files["int8 weights"],
+    file=int8_file,
     precision="fp32",
 )
 table.show(dataset)

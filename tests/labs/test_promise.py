@@ -21,7 +21,6 @@ from edgelab.grading.compare import agrees
 from edgelab.grading.needed import needed
 from tests.labs.test_answers import SLOW, answers
 
-
 # Each is put around the right answer, whose name stands for NAME. None of them changes what it gives.
 DISGUISES = {
     "a lambda": "_right = NAME\nNAME = lambda *args: _right(*args)",

@@ -17,6 +17,7 @@ from edgelab.data.storage import atomic_write
 from edgelab.distillation import distillation_loss
 from edgelab.i18n import _
 from edgelab.measure.seeds import Gain, paired_gain
+from edgelab.measure.threads import torch_threads
 from edgelab.models import conv_bn, load_pretrained
 from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 from edgelab.train import evaluate, fit, predict, remembering
@@ -152,7 +153,7 @@ class Study:
             soft = distiller(lambda _batch: logits, teacher, everything, places[:, 0], TEMPERATURE)
             return ALPHA * soft + (1 - ALPHA) * F.cross_entropy(logits, labels)
 
-        with remembering(MODELS):
+        with remembering(MODELS), torch_threads(1):
             fit(student, self.lessons, epochs=EPOCHS, lr=0.05, batch_size=64, teacher=everything, loss_fn=loss_fn)
         return evaluate(student, self.exam)
 
@@ -163,7 +164,7 @@ class Study:
 
     def _trained(self, seen: data.Split, seed: int, **options: Any) -> nn.Module:
         student = pocket(self.dataset, seed)
-        with remembering(MODELS):
+        with remembering(MODELS), torch_threads(1):
             fit(student, seen, seed=seed, lr=0.05, batch_size=64, progress=False, **options)
         return student
 

@@ -19,7 +19,7 @@ PICTURES = 8
 BIASES = tuple(range(0, 21))
 REGIMES = {
     "plenty": ("alone", "smoothing", "longer", "distilled", "bad teacher"),
-    "few": ("few alone", "few distilled"),
+    "few": ("few alone", "few named", "few distilled"),
 }
 
 

@@ -62,6 +62,7 @@ def way_name(way: str) -> str:
         "distilled": _("with the teacher"),
         "bad teacher": _("with a bad teacher"),
         "few alone": _("alone"),
+        "few named": _("the teacher's answers as labels"),
         "few distilled": _("with the teacher"),
     }[way]
 

@@ -4,7 +4,7 @@
 # # What does rounding cost?
 #
 # A weight of the baseline is a float of 32 bits: one of some four billion numbers. 8 bits can tell apart 256 numbers, and no
-# more. Every weight, and every activation, must then be **rounded** to one of 256.
+# more. Every weight, and every activation, must then be **rounded** to one of 256. That is **quantization**.
 #
 # 1. Which 256 numbers? Where do *scale* and *zero point* come from?
 # 2. What does the rounding cost, and what is one more bit worth?
@@ -233,9 +233,9 @@ print(f"{(x - back).abs().max() / scale:.3f} s")
 # share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error at
 # every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
 #
-# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better.
+# Its title says how large the error is beside the tensor, each as the root of its mean square. Less is better.
 #
-# 1. Take the *weights* at 3 bits. Which part of the range gives the best SQNR? And at 8 bits?
+# 1. Take the *weights* at 3 bits. Which part of the range gives the smallest error? And at 8 bits?
 # 2. Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
 # 3. Take the *pixels* at 8 bits. Why is there no error at all?
 
@@ -285,8 +285,8 @@ reveal("bit", rounding.gain_per_bit(curves["per-tensor"]))
 #
 # <details><summary>Why a little more here?</summary>
 #
-# From 4 bits to 8 the steps get shorter by $127/7$, because the lowest code is left out. That makes 6.29 dB for each bit. The 6.02
-# are as old as digital telephony (Bennett, 1948).
+# From 4 bits to 8 the steps get $127/7$ times shorter, because the lowest code is left out. That makes 6.29 dB for each bit. The
+# 6.02 are as old as digital telephony (Bennett, 1948).
 #
 # </details>
 #
@@ -333,14 +333,14 @@ reveal("outlier", per_tensor)
 # The step has become 20 times as long, and $20 \log_{10} 20 = 26$ dB. A single weight among thousands costs as much as
 # **four bits** and a bit more.
 #
-# And with one scale per channel? The mean over the layer falls there, too. But look at *who* has lost.
+# And with one scale per channel? The SQNR of the layer as a whole falls there, too. But look at *who* has lost.
 
 # %% outlier-explorer
 print(f"{per_tensor:.1f} dB → {per_channel:.1f} dB")
 explorers.outlier_explorer(folded)
 
 # %% [markdown]
-# Per channel, the damage stays in channel 0; all others are as good as before. The average hides that.
+# Per channel, the damage stays in channel 0; all others are as good as before. One number for the layer hides that.
 
 # %% [markdown]
 # ### Exercise 4: who is to blame? (2 points)
@@ -435,8 +435,8 @@ rounding.scheme_table(tensors, bits=8)
 # $$y = s_x s_w \Big( \underbrace{\sum (q_x - z_x)\, q_w + q_b}_{\text{accumulator}} \Big)$$
 
 # %% [markdown]
-# How wide must the accumulator be? In the worst case 256 products add up to $256 \cdot 255 \cdot 127$, more than eight million:
-# far too much for 16 bits, and no trouble for 32. So it is an **int32**.
+# How wide must the accumulator be? Our classifier adds up 256 products: in the worst case $256 \cdot 255 \cdot 127$, more than
+# eight million: far too much for 16 bits, and no trouble for 32. So it is an **int32**.
 
 # %% [markdown]
 # The next layer wants codes of 8 bits again, so divide by the scale of the output and round. That is called to **requantize**:
@@ -569,8 +569,8 @@ for file in files:
 #
 # **The claim:** 8 bits are enough for inference, and one scale and one zero point per tensor are all that it takes.
 #
-# **What you saw:** rounding costs 6 dB a bit, but the range decides where you start. One outlier takes four bits away from a
-# whole tensor, and a scale for each channel keeps the damage in one.
+# **What you saw:** each bit that you give up costs 6 dB, but the range decides where you start. One outlier takes four bits away
+# from a whole tensor, and a scale for each channel keeps the damage in one.
 #
 # Put the two files into your table.
 

@@ -44,7 +44,7 @@ lab_map("05_unstructured_pruning")
 # should change much. This criterion is called **magnitude** (Han et al., 2015). The share of zeros is the **sparsity**, from 0
 # to 1.
 #
-# No training yet. **How many per cent of the baseline's weights can go before it loses one point of accuracy?**
+# No training yet. **How many per cent of the baseline's weights can go before it loses five points of accuracy?**
 
 # %% predict-free
 explorers.predict_free()
@@ -88,7 +88,7 @@ for shape in ((7, 11), (3, 5, 3, 3), (101,), (4, 1, 3, 3)):
 # %% [markdown]
 # ## The same share everywhere?
 #
-# A layer of 600 000 weights may have more to spare than one of 1 700. Let all weights of the network compete: whoever is among
+# A layer of 600 000 weights may have more to spare than one of a thousand. Let all weights of the network compete: whoever is among
 # the smallest of *all* goes, wherever it lies.
 #
 # ### Exercise 2: masks for the whole network (2 points)
@@ -211,8 +211,8 @@ pruned = training.prune_and_train(baseline, lessons, steps, global_masks)
 training.accuracy_table(baseline, pruned, exam, global_masks)
 
 # %% [markdown]
-# Some seconds of training bring most of it back, with a tenth of the weights. (Longer training brings more; and 200 pictures
-# tell accuracies apart only by three points or so.)
+# Some seconds of training bring most of it back, with a tenth of the weights. (What the steps add to the training, this table
+# cannot tell: both have changed. Longer training brings more; and 200 pictures tell accuracies apart only by three points or so.)
 
 
 # %% [markdown]
@@ -244,8 +244,8 @@ reveal("speed", race.ratio, race)
 #
 # In **compressed sparse rows** (CSR) only the weights that are there are stored, each with the number of its column. A product
 # then visits those alone, but jumps through memory as it does. A convolution is a product of matrices, with a column for each
-# pixel of its output. The largest layer of the baseline has 256 × 2304 weights. **With 64 columns, how many per cent of the
-# weights may be left when CSR begins to beat the dense product on this computer?**
+# pixel of its output. The largest layer of the baseline has 256 × 2304 weights. **With 64 columns (8×8 pixels), how many per cent
+# of the weights may be left when CSR begins to beat the dense product on this computer?**
 
 # %% predict-crossing
 products.predict_crossing()
@@ -316,7 +316,7 @@ for shape in ((3, 7), (5, 2, 3, 3), (1, 21), (4, 4)):
 bills.bitmask_table(explorers.weights_of(pruned), bitmask)
 
 # %% [markdown]
-# Here is the same mask in four kinds of file. **Which column would you show to somebody who sells you sparsity?**
+# Here is the same mask in four kinds of file. **Which row would you show to somebody who sells you sparsity?**
 
 # %% bills
 bills.bill_table(baseline, pruned, dense_file, zeros_file)
@@ -337,8 +337,9 @@ bills.bill_table(baseline, pruned, dense_file, zeros_file)
 flash.flash_table(baseline, pruned, data.normalize(lessons.images[:64]))
 
 # %% [markdown]
-# We observe that the largest layer, once decoded, needs more RAM than all activations did. The NPU reads its own compressed stream, and
-# its flash shrinks for nothing. It gains little time: it waits for fewer weights, but still multiplies by every zero.
+# We observe that the decoded weights need more RAM than all activations did: this interpreter keeps several layers in it at once.
+# The NPU reads its own compressed stream, and its flash shrinks at no cost in RAM. It gains little time: it waits for fewer
+# weights, but still multiplies by every zero.
 #
 # ## Weights that share a value
 #
@@ -445,8 +446,8 @@ progress_board()
 #   small.
 # - Prune, share, Huffman: each step makes the next one better.
 #
-# **If you want more:** change one thing at a time. Prune to 95 %. Train on 960 pictures a step. Leave the first layer and the last
-# one dense.
+# **If you want more:** change one thing at a time. Is it the steps? Prune to 90 % in one, on three times as many pictures. Prune to
+# 95 %. Train on 960 pictures a step. Leave the first layer and the last one dense.
 #
 # **Next:** [lab 06](06_structured_pruning.ipynb) takes whole channels away, so that what is left is a smaller dense network.
 #

@@ -223,7 +223,7 @@ preparing.range_plot(batches, minmax, percentile)
 #
 # One can also search for the range of least squared error, or for the one whose rounded distribution is most like the real one
 # (*entropy*, a least divergence; Migacz, 2017), or average the extremes over the batches. The explorer tries five methods with
-# up to 128 pictures, on the whole model in 8 bits.  Then find out:
+# up to 128 pictures, on the whole model in 8 bits. Then find out:
 #
 # 1. How many pictures are enough? What is a single picture worth?
 # 2. Which method is best in decibels? Does the accuracy see the difference? (One picture in 200 is half a point.)

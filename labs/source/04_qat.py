@@ -495,8 +495,13 @@ progress_board()
 #
 # Change one thing at a time, at 2 bits. First train for three epochs instead of one. Then let the scales be trained as well, by a
 # gradient of their own (LSQ; Esser et al., 2020): put `learn_steps(prepared)` of `edgelab.quantization` before `train.fit`. **Which of
-# the two wins more?** (On the road signs we saw 54 % after one epoch, 74 % after three, and 76 % with learned steps as well: nearly
-# all of it is the epochs'.)
+# the two wins more?**
+#
+# <details><summary>What we saw on the road signs</summary>
+#
+# 54 % after one epoch, 74 % after three, and 76 % with learned steps as well: nearly all of it is the epochs'.
+#
+# </details>
 #
 # Last, write the gradient of the step by hand. Take $\hat{x} = s \cdot \text{clip}(\text{round}(x/s))$, let the rounding pass
 # straight through, and derive with respect to $s$:

@@ -11,7 +11,6 @@ from edgelab.i18n import _
 from edgelab.labs.lab_02_quantization.rounding import (
     BITS,
     LAYER,
-    decibels,
     gain_per_bit,
     grid,
     weight_spec,

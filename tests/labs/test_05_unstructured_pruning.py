@@ -67,7 +67,7 @@ def test_a_scan_holds_the_zeros_and_the_accuracy_of_every_way(model, toy):
 )
 def test_how_many_weights_are_free_is_read_off_between_two_sparsities(model, toy, shares, free):
     accuracy = {("", 0): 0.9, **dict(zip((("global", one) for one in explorers.SPARSITIES), shares, strict=True))}
-    assert explorers.Scan(model, toy.test, accuracy).free() == pytest.approx(free, abs=0.1)
+    assert explorers.Scan(model, toy.test, accuracy).free(1.0) == pytest.approx(free, abs=0.1)
 
 
 def test_the_scan_s_picture_names_what_was_chosen(model, toy):

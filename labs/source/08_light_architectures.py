@@ -207,8 +207,8 @@ networks.try_separable(zoo["mobilenet_v1_025"], pictures[:8], separable)
 # many points does that cost?** The paper trained MobileNetV1 on ImageNet with both: 71.7 % with full convolutions, 70.6 % with
 # separable ones, at 8.6 times fewer MACs (Howard et al., 2017, table 4).
 #
-# Here are the course's MobileNets beside the same networks with full convolutions. V1 was trained both ways, with three seeds each;
-# it took a GPU, so its accuracies are on record.
+# Here are the course's MobileNets beside the same networks with full convolutions. V1 was trained both ways, with two or three
+# seeds; it took a GPU, so its accuracies are on record.
 
 # %% accuracy-table
 networks.accuracy_table(dataset)

@@ -116,7 +116,7 @@ for kind, (largest, share) in found.items():
 
 # %% [markdown]
 # The logits moved a little, and hardly a class changed: that is the price of int8, which you know from lab 03. But both files ask the
-# same price, nearly to the last digit. They hold the same codes and the same scales.
+# same price, nearly: they hold the same codes and the same scales.
 #
 # ## What the runtime makes of your file
 #
@@ -180,7 +180,7 @@ timed = {
 runtimes.runtime_explorer(timed)
 
 # %% [markdown]
-# Much work and few layers: threads pay. Little work: measure. And a device on which something else runs has no second core to give.
+# Much work in few layers: threads pay. Little work: measure. And a device on which something else runs has no second core to give.
 # Micro's time says nothing about a microcontroller: here run its portable kernels, plain loops.
 #
 # ## One file, two kernels
@@ -219,7 +219,7 @@ layers.suspect_table(case, files["litert", "int8"])
 # The quantizer's row is the largest, by far: that is rounding to 8 bits, and it is the price that you agreed to. The others are small
 # change.
 #
-# A sum tells *that* two runs part. To see **where**, both files are opened and every tensor inside is compared. The first layer that
+# The output tells *that* two runs part. To see **where**, both files are opened and every tensor inside is compared. The first layer that
 # differs is where to look: all behind it merely inherits.
 #
 # 1. At which layer do the two kernels of LiteRT part? By how many codes?
@@ -240,7 +240,7 @@ layers.layer_explorer(case)
 # ## int8 at the door
 #
 # The LiteRT file takes int8 and gives int8: on a microcontroller there is nobody in front of it who likes floats. So what `normalize`
-# does to a picture, and what a softmax does to logits, becomes *your* code. This is the place where most deployed models go wrong.
+# does to a picture, and what a softmax does to logits, becomes *your* code. Many deployed models go wrong here.
 #
 # ### Exercise 2: pixels to codes (2 points)
 #
@@ -308,8 +308,8 @@ for _ in range(8):
     hidden.show(to_probabilities(np.array(logits, np.int8), *grid))
 
 # %% [markdown]
-# Does it match, to the code? The next cell hands your codes to the interpreter, and compares with what the package would have
-# handed over.
+# Does it match, to the code? The next cell compares your codes with those that the package gives to the interpreter, and your
+# probabilities with those that its answer comes to.
 
 # %% doors
 litert_file = deployed["student"].files["litert", "int8"]
@@ -333,7 +333,7 @@ memory.show_c_array(litert_file, "student")
 # It has no `malloc` either, by choice: what can fail after three weeks in the field does. All that changes lies in one block of RAM
 # that you set aside, the **arena**. If it is too small, the program does not start.
 #
-# So how large? You know the answer from lab 01: the peak of what is alive at once. Below is when each buffer is needed.
+# So how large? You know the answer from lab 01: the peak of what is alive at once.
 #
 # ### Exercise 4: the arena by hand (2 points)
 #
@@ -348,7 +348,9 @@ def arena_by_hand(tensors):
     # BEGIN SOLUTION
     steps = range(1 + max(last for _, _, last in tensors))
     return max(
-        sum(-(-size // 16) * 16 for size, first, last in tensors if first <= now <= last)
+        sum(
+            -(-size // 16) * 16 for size, first, last in tensors if first <= now <= last
+        )
         for now in steps
     )
     # END SOLUTION
@@ -393,7 +395,7 @@ micro_files = memory.write_micro(dataset, pictures)
 memory.arena_table(micro_files, dataset, arena_by_hand)
 
 # %% [markdown]
-# The MobileNets have many thin channels, and pay for each. An arena that was set aside by the activations alone would not start.
+# The MobileNets have many channels, and pay for each. An arena that was set aside by the activations alone would not start.
 # So: count to choose a network, and ask the interpreter before you ship.
 #
 # ## How long on a real Cortex-M4?
@@ -430,8 +432,8 @@ for _ in range(20):
 
 # %% [markdown]
 # *MLPerf Tiny* is the benchmark of this class of devices. On a board with a Cortex-M4 at 120 MHz its network for keywords, 2.66 million
-# MACs, was published with 43.4 ms in int8, in the software of the chip's maker. From that your function predicts **ResNet-8**, a network like our
-# student but with twice the channels.
+# MACs, was published with 43.4 ms in int8, in the software of the chip's maker. From that your function predicts
+# **ResNet-8**, a network like our student with twice the channels.
 
 # %% from-keywords
 keywords = cortex.macs_of(cortex.KEYWORDS), 43.4, 120e6
@@ -451,11 +453,11 @@ result = cortex.published(cortex.RESNET_8)
 reveal("cortex", result.ms, cortex.published_table())
 
 # %% [markdown]
-# Full convolutions need fewer cycles per MAC, as on your own computer: the estimate was a quarter too high. Within a factor of 1.5 is
+# Full convolutions need fewer cycles per MAC: the estimate was a quarter too high. Within a factor of 1.5 is
 # what this method gives, and often that is enough to know whether a network has a chance.
 #
 # But look at the two rows of ResNet-8. **One network, one chip, more than four times as long**: TensorFlow Lite Micro as it was in 2021, against
-# the maker's library of 2025. Before you buy a faster chip, look for faster kernels. And 2 MACs in a cycle, the datasheet's peak in lab 01,
+# the maker's library, which is newer. Before you buy a faster chip, look for faster kernels. And 2 MACs in a cycle, the datasheet's peak in lab 01,
 # is far from both.
 #
 # Here are the course's networks on that board, by your function, and on an **NPU** of 500 MHz by the estimate of its compiler.
@@ -476,8 +478,8 @@ runtimes.runtime_table(deployed["student"], dataset, timed["student"], micro)
 # Runtime is efficient, and runs everywhere.
 #
 # **What you saw:** one set of codes runs in all of them, with the same class for nearly every picture, if somebody proves it. The
-# LiteRT file is smaller. Who is faster depends on the network and on the threads. On a microcontroller there is one choice, and the
-# kernels behind it make a factor of four.
+# LiteRT file is smaller. Who is faster depends on the network and on the threads. On a microcontroller the kernels
+# behind it make a factor of four.
 #
 # Two rows come into your table, the same codes in two runtimes.
 
@@ -512,7 +514,7 @@ progress_board()
 #
 # ### Further reading
 #
-# - R. David et al. *TensorFlow Lite Micro: Embedded Machine Learning for TinyML Systems.* MLSys 2021. Sections 4.4 and 4.5: the arena.
+# - R. David et al. *TensorFlow Lite Micro: Embedded Machine Learning for TinyML Systems.* MLSys 2021. It describes the arena.
 # - B. Jacob et al. *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference.* CVPR 2018. Section
 #   2.2: the multiplier and the shift.
 # - C. Banbury et al. *MLPerf Tiny Benchmark.* NeurIPS Datasets and Benchmarks 2021. Results:

@@ -10,6 +10,7 @@ from torch import nn
 
 from edgelab.bars import track
 from edgelab.deploy import Agreement, Runner, compare
+from edgelab.deploy.litert_runner import LiteRTRunner
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice
@@ -63,7 +64,7 @@ class TwoKernels:
 
 def two_kernels(path: str | Path, images: torch.Tensor) -> TwoKernels:
     """Return how far XNNPACK's kernels and the reference kernels are apart on one `.tflite` file."""
-    fast, plain = Runner.open(path), Runner.open(path, runtime="litert-reference")
+    fast, plain = (LiteRTRunner(Path(path), reference=reference) for reference in (False, True))
     ours, theirs = fast(images), plain(images)
     codes = (ours - theirs).abs() / plain.output.scale
     return TwoKernels(
@@ -82,7 +83,7 @@ def suspects(
     `codes` is `model` converted to int8, and the files are written from it.
     """
     plain, micro = Runner.open(litert_file, runtime="litert-reference"), open_micro(litert_file)
-    pairs = {
+    pairs: dict[str, tuple[str, str, nn.Module | Runner, nn.Module | Runner]] = {
         "quantizer": (_("the quantizer"), _("float model, int8 model in PyTorch"), model, codes),
         "onnx": (_("the converter, to ONNX"), _("int8 model in PyTorch, ONNX Runtime"), codes, Runner.open(onnx_file)),
         "litert": (_("the converter, to LiteRT"), _("int8 model in PyTorch, reference kernels"), codes, plain),
@@ -98,7 +99,7 @@ def suspects(
 
 def suspect_table(found: dict[str, Suspect], litert_file: str | Path) -> HtmlTable:
     """Return a row for each pair: how far apart, in codes of the output, and where it begins."""
-    scale, rows = Runner.open(litert_file).output.scale, []
+    scale, rows = LiteRTRunner(Path(litert_file)).output.scale, []
     for one in found.values():
         first = one.found.first_apart
         where = "–" if not one.found.layers else _("nowhere") if first is None else first.name

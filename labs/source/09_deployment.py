@@ -89,30 +89,24 @@ from edgelab.deploy import Runner
 from edgelab.labs.lab_09_deployment.trial import small_network
 
 rng = hidden.rng(SEED, "export-and-compare")
-for _ in range(2):
-    codes, model, images = small_network(rng.randrange(2**31))
-    place = mkdtemp()
-    hidden.show(export_and_compare(codes, model, images, place), tolerance=1e-3)
-    hidden.show(
-        [
-            Runner.open(Path(place, f"model.{kind}"))(images)
-            for kind in ("onnx", "tflite")
-        ],
-        tolerance=1e-3,
-    )
+codes, model, images = small_network(rng.randrange(2**31))
+place = mkdtemp()
+hidden.show(export_and_compare(codes, model, images, place), tolerance=1e-3)
+for kind in ("onnx", "tflite"):
+    hidden.show(Runner.open(Path(place, f"model.{kind}"))(images), tolerance=1e-3)
 
 # %% [markdown]
 # Now the student, the ResNet with a sixtieth of the baseline's weights. Both networks are written in both precisions, for both
 # runtimes: eight files. And your function proves two of them.
 
 # %% write
-names = {"student": student, "baseline": baseline}
-deployed = runtimes.write_zoo(names, pictures)
+both_networks = {"student": student, "baseline": baseline}
+deployed = runtimes.write_zoo(both_networks, pictures)
 
 # %% prove
-found = export_and_compare(deployed["student"].codes, student, tests, "models")
-for kind, (largest, share) in found.items():
-    print(f"{kind:6} {largest:.2f} {100 * share:.1f} %")
+proof = export_and_compare(deployed["student"].codes, student, tests, "models")
+for which, (apart, alike) in proof.items():
+    print(f"{which:6} {apart:.2f}, {100 * alike:.1f} %")
 
 # %% [markdown]
 # The logits moved a little, and hardly a class changed: that is the price of int8, which you know from lab 03. But both files ask the
@@ -132,11 +126,11 @@ for kind, (largest, share) in found.items():
 # 3. Is int8 without optimisation faster than float32 with it?
 
 # %% graph-explorer
-by_precision = {
+onnx_files = {
     precision: deployed["student"].files["onnxruntime", precision]
     for precision in ("fp32", "int8")
 }
-graphs.graph_explorer(by_precision, image)
+graphs.graph_explorer(onnx_files, image)
 
 # %% [markdown]
 # <details><summary>Answers</summary>
@@ -157,10 +151,8 @@ graphs.graph_explorer(by_precision, image)
 runtimes.predict_threads()
 
 # %% measure-threads
-small_race = runtimes.race_threads(
-    deployed["student"].files["onnxruntime", "int8"], image
-)
-reveal("threads", small_race.ratio, small_race)
+thread_race = runtimes.race_threads(onnx_files["int8"], image)
+reveal("threads", thread_race.ratio, thread_race)
 
 # %% [markdown]
 # Twice, in the ideal. But a layer is done only when the slowest thread is, and then all of them wait, layer after layer. To wake a
@@ -195,8 +187,9 @@ runtimes.runtime_explorer(timed)
 layers.predict_kernels()
 
 # %% measure-kernels
-two = layers.two_kernels(deployed["student"].files["litert", "int8"], tests)
-reveal("kernels", 100 * two.same_codes, two)
+litert_file = deployed["student"].files["litert", "int8"]
+both_kernels = layers.two_kernels(litert_file, tests)
+reveal("kernels", 100 * both_kernels.same_codes, both_kernels)
 
 # %% [markdown]
 # The same file, the same picture, integers, and other answers. Who is wrong? If a model misbehaves on a device, there are three
@@ -205,15 +198,10 @@ reveal("kernels", 100 * two.same_codes, two)
 # The way to tell is to change one at a time.
 
 # %% suspects
-files = deployed["student"].files
-case = layers.suspects(
-    student,
-    deployed["student"].codes,
-    files["onnxruntime", "int8"],
-    files["litert", "int8"],
-    tests[:32],
+suspects = layers.suspects(
+    student, deployed["student"].codes, onnx_files["int8"], litert_file, tests[:32]
 )
-layers.suspect_table(case, files["litert", "int8"])
+layers.suspect_table(suspects, litert_file)
 
 # %% [markdown]
 # The quantizer's row is the largest, by far: that is rounding to 8 bits, and it is the price that you agreed to. The others are small
@@ -227,7 +215,7 @@ layers.suspect_table(case, files["litert", "int8"])
 # 3. Compare *reference kernels, TensorFlow Lite Micro*. What would you test firmware against?
 
 # %% layer-explorer
-layers.layer_explorer(case)
+layers.layer_explorer(suspects)
 
 # %% [markdown]
 # A convolution adds up products: exactly, in both. Then its sum of 32 bits must become a code of 8: times
@@ -312,7 +300,6 @@ for _ in range(8):
 # probabilities with those that its answer comes to.
 
 # %% doors
-litert_file = deployed["student"].files["litert", "int8"]
 doors.try_doors(litert_file, dataset, to_codes, to_probabilities)
 
 # %% [markdown]
@@ -381,8 +368,8 @@ memory.lifetime_explorer(litert_file, arena_by_hand)
 memory.predict_arena()
 
 # %% measure-arena
-arena = memory.taken(litert_file, "resnet_tiny", dataset)
-reveal("arena", arena.kib, arena)
+student_arena = memory.taken(litert_file, "resnet_tiny", dataset)
+reveal("arena", student_arena.kib, student_arena)
 
 # %% [markdown]
 # The activations were right. The rest are **records**: what the interpreter keeps of each tensor and operator, and for each channel a
@@ -436,10 +423,12 @@ for _ in range(20):
 # **ResNet-8**, a network like our student with twice the channels.
 
 # %% from-keywords
-keywords = cortex.macs_of(cortex.KEYWORDS), 43.4, 120e6
-cycles, expected_ms = cortex_ms(cortex.macs_of(cortex.RESNET_8), 120e6, keywords)
-print(f"{cycles:.2f} {expected_ms:.0f} ms")
-# > 1.96 204 ms
+keyword_result = cortex.macs_of(cortex.KEYWORDS), 43.4, 120e6
+its_cycles, guessed_ms = cortex_ms(
+    cortex.macs_of(cortex.RESNET_8), 120e6, keyword_result
+)
+print(f"{its_cycles:.2f} cycles, {guessed_ms:.0f} ms")
+# > 1.96 cycles, 204 ms
 
 # %% [markdown]
 # That is one estimate. The keyword network is made of depthwise separable convolutions, and ResNet-8 of full ones. You know from lab 08
@@ -449,8 +438,8 @@ print(f"{cycles:.2f} {expected_ms:.0f} ms")
 cortex.predict_cortex()
 
 # %% measure-cortex
-result = cortex.published(cortex.RESNET_8)
-reveal("cortex", result.ms, cortex.published_table())
+published_result = cortex.published(cortex.RESNET_8)
+reveal("cortex", published_result.ms, cortex.published_table())
 
 # %% [markdown]
 # Full convolutions need fewer cycles per MAC: the estimate was a quarter too high. Within a factor of 1.5 is
@@ -470,8 +459,8 @@ cortex.device_table(zoo, dataset, cortex_ms)
 # ## Which one?
 
 # %% runtime-table
-micro = layers.open_micro(litert_file)
-runtimes.runtime_table(deployed["student"], dataset, timed["student"], micro)
+micro_runner = layers.open_micro(litert_file)
+runtimes.runtime_table(deployed["student"], dataset, timed["student"], micro_runner)
 
 # %% [markdown]
 # **What the lesson claims:** LiteRT is the usual runtime of phones and embedded systems, with built-in PTQ and very small files; ONNX
@@ -484,15 +473,14 @@ runtimes.runtime_table(deployed["student"], dataset, timed["student"], micro)
 # Two rows come into your table, the same codes in two runtimes.
 
 # %% claim-table
-test = dataset.test[:3000]
-for name, runtime in (
-    ("student int8, ONNX Runtime", "onnxruntime"),
-    ("student int8, LiteRT", "litert"),
-):
-    model_file = deployed["student"].files[runtime, "int8"]
-    accuracy = train.evaluate(Runner.open(model_file), test)
-    proven = {"accuracy": accuracy, "file": model_file, "precision": "int8"}
-    table.add(name, student, dataset, **proven)
+judged = dataset.test[:3000]
+for row_file, row_name in {
+    onnx_files["int8"]: "student int8, ONNX Runtime",
+    litert_file: "student int8, LiteRT",
+}.items():
+    reached = train.evaluate(Runner.open(row_file), judged)
+    row = {"accuracy": reached, "file": row_file, "precision": "int8"}
+    table.add(row_name, student, dataset, **row)
 table.show(dataset)
 
 # %% pareto

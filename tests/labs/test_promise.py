@@ -21,7 +21,11 @@ from edgelab.grading.compare import agrees
 from edgelab.grading.needed import needed
 from tests.labs.test_answers import answers
 
-SLOW = {"quantize-model", "train-quantized", "export-and-compare"}  # seconds for each answer: they meet the corpus of answers alone
+SLOW = {
+    "quantize-model",
+    "train-quantized",
+    "export-and-compare",
+}  # seconds for each answer: they meet the corpus of answers alone
 
 # Each is put around the right answer, whose name stands for NAME. None of them changes what it gives.
 DISGUISES = {

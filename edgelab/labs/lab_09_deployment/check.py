@@ -10,6 +10,7 @@ import torch
 
 from edgelab.course.check import Case, Mistake, ask, check_function, check_that, check_value, exercise
 from edgelab.deploy import Runner
+from edgelab.deploy.file_costs import file_costs
 from edgelab.i18n import _
 from edgelab.labs.lab_09_deployment.trial import small_network
 
@@ -30,6 +31,9 @@ def export_and_compare(answer: Callable) -> None:
         for kind, runner in runners.items():
             text = _("model.%(kind)s takes %(batch)d images at a time. Show one as the example: images[:1].")
             check_that(runner.batch == 1, text % {"kind": kind, "batch": runner.batch})
+        for kind, path in files.items():
+            text = _("model.%(kind)s computes in floats. Write `codes`, the int8 model; `model` is to compare with.")
+            check_that(file_costs(path).precision == "int8", text % {"kind": kind})
         with torch.inference_mode():
             expected, ours = model(images), codes(images)
             logits = {kind: runner(images) for kind, runner in runners.items()}

@@ -33,6 +33,7 @@ from edgelab.labs.lab_09_deployment import (
     layers,
     memory,
     runtimes,
+    threads,
 )
 
 dataset = data.load()
@@ -148,19 +149,25 @@ graphs.graph_explorer(onnx_files, image)
 # fraction of a millisecond on one. **How many times faster is it on two?** Below 1 means slower.
 
 # %% predict-threads
-runtimes.predict_threads()
+threads.predict_threads()
 
 # %% measure-threads
-thread_race = runtimes.race_threads(onnx_files["int8"], image)
+thread_race = threads.race_threads(onnx_files["int8"], image)
 reveal("threads", thread_race.ratio, thread_race)
 
 # %% [markdown]
 # Twice, in the ideal. But a layer is done only when the slowest thread is, and then all of them wait, layer after layer. To wake a
-# thread and to wait for it takes some microseconds. So it depends on how much work a layer has for each.
+# thread and to wait for it takes some microseconds. So it depends on how much work a layer has. **From how much work on do two
+# threads pay here?** Does it matter whether the numbers are int8?
+
+# %% thread-explorer
+threads.thread_explorer()
+
+# %% [markdown]
+# The student's largest layers have about half a million MACs, the baseline's 64 times as many. The next explorer has both, in every
+# runtime of this computer. The mark is one thread.
 #
-# The explorer has the student and the baseline, sixty times as much work. The mark is one thread.
-#
-# 1. Where do two threads pay, and where do they cost?
+# 1. For which of the two do threads pay, and in which runtime?
 # 2. Which runtime is the fastest for the student, which one for the baseline?
 # 3. Does int8 pay in each runtime?
 
@@ -172,8 +179,8 @@ timed = {
 runtimes.runtime_explorer(timed)
 
 # %% [markdown]
-# Much work in few layers: threads pay. Little work: measure. And a device on which something else runs has no second core to give.
-# Micro's time says nothing about a microcontroller: here run its portable kernels, plain loops.
+# A device on which something else runs has no second core to give, whatever the work. Micro's time says nothing about a
+# microcontroller: here run its portable kernels, plain loops.
 #
 # ## One file, two kernels
 #

@@ -12,8 +12,8 @@ from edgelab.deploy import LEVELS, Lifetime, Runner, arena, lifetimes, microcont
 from edgelab.errors import EdgelabError
 from edgelab.explore import table
 from edgelab.labs.lab_08_light_architectures import record
-from edgelab.labs.lab_09_deployment import cortex, doors, graphs, layers, memory, runtimes
-from edgelab.measure import peak_activation_bytes
+from edgelab.labs.lab_09_deployment import cortex, doors, graphs, layers, memory, runtimes, threads
+from edgelab.measure import layer_costs, peak_activation_bytes
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 
@@ -122,6 +122,36 @@ def test_the_runtimes_are_drawn_and_the_title_says_what_threads_bring():
     assert runtimes.MICRO not in words
     assert "The fastest here: LiteRT" in runtimes.runtime_plot(timed, "student", "int8", 1).description
     assert "PyTorch 2.00" in runtimes.runtime_plot(timed, "student", "fp32", 2).description
+
+
+def test_where_two_threads_pay_is_said():
+    count = len(threads.CHANNELS)
+    late = {("full", "int8"): [0.5] * 3 + [1.5] * (count - 3)}
+    assert "from 0.59 million MACs" not in threads.thread_plot(late, "int8", "full").description
+    assert "from 2.4 million MACs in a layer on" in threads.thread_plot(late, "int8", "full").description
+    always, never = ({("full", "int8"): [value] * count} for value in (1.5, 0.5))
+    assert "in every size" in threads.thread_plot(always, "int8", "full").description
+    assert "do not pay" in threads.thread_plot(never, "int8", "full").description
+
+
+def test_layers_are_timed_on_one_thread_and_on_two():
+    found = threads.measure((8, 16))
+    assert {len(values) for values in found.values()} == {2}
+    assert set(found) == {(kind, precision) for kind in ("full", "separable") for precision in ("fp32", "int8")}
+    assert all(0 < ratio < 20 for values in found.values() for ratio in values)
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("signs", 0.55, 0.6), ("fashion-mnist", 0.42, 0.5)])
+def test_the_largest_layers_are_as_the_text_says(name, least, most):
+    """About half a million MACs, and 64 times as many."""
+    size, channels = (32, 3) if name == "signs" else (28, 1)
+    image = torch.zeros(1, channels, size, size)
+    largest = [
+        max(layer.macs for layer in layer_costs(models.load_pretrained(each, name), image))
+        for each in ("resnet_tiny", "resnet")
+    ]
+    assert least < largest[0] / 1e6 < most
+    assert largest[1] == 64 * largest[0]
 
 
 def test_every_runtime_is_timed(student, tests):

@@ -17,14 +17,11 @@ from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
-from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
-from edgelab.measure import Comparison, compare_latency
 from edgelab.measure.threads import torch_threads
 from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
 
-LAB = "09_deployment"
 THREADS = (1, 2, 4)
 PYTORCH, MICRO = "PyTorch", "TensorFlow Lite Micro"
 _SUFFIXES = {"onnxruntime": "onnx", "litert": "tflite"}
@@ -54,18 +51,6 @@ def write_all(model: nn.Module, name: str, pictures: torch.Tensor) -> Written:
 def write_zoo(networks: Mapping[str, nn.Module], pictures: torch.Tensor) -> dict[str, Written]:
     """Return each network of the zoo as `write_all` writes it, under a bar."""
     return {name: write_all(model, name, pictures) for name, model in track(networks.items(), _("writing files"))}
-
-
-def predict_threads() -> Prediction:
-    """Return the prediction of how many times faster the student runs on two threads than on one."""
-    return predict(LAB, "threads", _("times faster on two threads"), unit="×", low=0.1, high=4)
-
-
-def race_threads(path: str | Path, image: torch.Tensor, threads: int = 2) -> Comparison:
-    """Return how many times faster a file runs on so many threads than on one, in turns."""
-    names = {count: _("threads: %(n)d") % {"n": count} for count in (1, threads)}
-    runs = {names[count]: Runner.open(path, threads=count).once(image) for count in names}
-    return compare_latency(runs, max_seconds=3)
 
 
 def time_all(written: Written, image: torch.Tensor, *, micro: bool = False, seconds: float = 0.15) -> dict[Key, float]:

@@ -505,6 +505,21 @@ progress_board()
 # - One file gives other codes in other kernels. Change one thing at a time, and look for the first layer apart.
 # - Arena = activations + records. Time = MACs × cycles per MAC, and the software makes the cycles.
 #
+# <details><summary><b>If you want more</b> (not graded)</summary>
+#
+# Three files of the student come from a converter with a fault. In which layer is it, and could you have told by the classes alone?
+#
+# ```python
+# from edgelab.deploy import compare
+# from edgelab.labs.lab_09_deployment import further
+#
+# faulty = further.faulty_file(deployed["student"].codes, image, case=1)  # or 2, or 3
+# apart = compare(deployed["student"].codes, faulty, tests)
+# print(apart.agreement, apart.first_apart)
+# ```
+#
+# </details>
+#
 # **Next:** the capstone. You choose a device, and make a model fit.
 #
 # ### Further reading

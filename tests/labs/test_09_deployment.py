@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from edgelab import data, models
-from edgelab.deploy import LEVELS, Lifetime, Runner, arena, lifetimes, microcontroller, npu
+from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, lifetimes, microcontroller, npu
 from edgelab.errors import EdgelabError
 from edgelab.explore import table
 from edgelab.labs.lab_08_light_architectures import record
-from edgelab.labs.lab_09_deployment import cortex, doors, graphs, layers, memory, runtimes, threads
+from edgelab.labs.lab_09_deployment import cortex, doors, further, graphs, layers, memory, runtimes, threads
 from edgelab.measure import layer_costs, peak_activation_bytes
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
@@ -272,6 +272,17 @@ def test_without_the_extras_something_stands_in_and_it_is_said(student, dataset,
     assert runtimes.MICRO not in {key[0] for key in runtimes.time_all(student, tests[:1], micro=True, seconds=0.001)}
     with pytest.raises(EdgelabError, match="is missing"):
         memory.taken(path, "a network of my own", dataset)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_converters_fault_is_found_at_its_layer(student, tests, number):
+    path = further.faulty_file(student.codes, tests[:1], number)
+    found = compare(student.codes, path, tests[:8])
+    assert found.first_apart is not None
+    assert found.first_apart.largest > 2
+    assert found.first_apart.name.startswith(further.LAYERS[number - 1].rpartition(".")[0].replace(".", "_"))
+    with pytest.raises(EdgelabError, match="cases 1 to 3"):
+        further.faulty_file(student.codes, tests[:1], 4)
 
 
 def test_the_benchmarks_networks_are_counted():

@@ -470,7 +470,9 @@ micro_runner = layers.open_micro(litert_file)
 runtimes.runtime_table(deployed["student"], dataset, timed["student"], micro_runner)
 
 # %% [markdown]
-# **What the lesson claims:** LiteRT is the usual runtime of phones and embedded systems, with built-in PTQ and very small files; ONNX
+# ## What the lesson claims, and what you measured
+#
+# **The claim:** LiteRT is the usual runtime of phones and embedded systems, with built-in PTQ and very small files; ONNX
 # Runtime is efficient, and runs everywhere.
 #
 # **What you saw:** one set of codes runs in all of them, with the same class for nearly every picture, if somebody proves it. The

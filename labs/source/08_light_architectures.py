@@ -413,8 +413,8 @@ progress_board()
 # - Width and resolution are two dials on the same network. Which one is better depends on the machine and on the limit.
 # - MACs are for paper. Measure on the machine that will run it.
 #
-# **Next:** you have all the techniques now: fewer bits, fewer weights, a teacher, a lighter design. Deployment comes next: one model, in
-# the runtimes of phones and of microcontrollers.
+# **Next:** you have all the techniques now: fewer bits, fewer weights, a teacher, a lighter design. [Lab 09](09_deployment.ipynb) takes
+# one model to the runtimes of phones and of microcontrollers.
 #
 # ### Further reading
 #

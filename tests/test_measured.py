@@ -208,7 +208,7 @@ def open_all(say, paths):
     for path in paths:
         say(path)
         try:
-            measured._any_run(Path(path), 1)
+            measured.any_run(Path(path), 1)
             file_costs(path)
             Runner.open(path)(torch.zeros(1, 3, 32, 32))
             if path.endswith(".tflite"):

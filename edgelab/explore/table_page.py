@@ -8,10 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from html import escape
+from itertools import product
 from pathlib import Path
 
+from edgelab.bars import track
 from edgelab.course.folder import STATE, make_folder, write_whole
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
@@ -38,17 +41,16 @@ def write_table(folder: Path, out: Path) -> list[Path]:
     """
     kept = find_table(folder)
     make_folder(out)
-    files: dict[str, bytes] = {}
+    files: dict[str, Callable[[], bytes]] = {}
     for dataset in datasets_in(kept):
         table = rows_in(kept, dataset)
         stem = f"table-{re.sub(r'[^0-9A-Za-z_-]+', '-', dataset).strip('-')}"
-        files[f"{stem}.html"] = page(dataset, table).encode()
-        files[f"{stem}.csv"] = as_csv(table)
-        for cost in COSTS:
-            for theme in _PAPERS:
-                files[f"{stem}-{cost}{theme}.png"] = as_png(dataset, table, cost, dark=bool(theme))
-    for name, content in files.items():
-        write_whole(out / name, content)
+        files[f"{stem}.html"] = partial(as_html, dataset, table)
+        files[f"{stem}.csv"] = partial(as_csv, table)
+        for cost, theme in product(COSTS, _PAPERS):
+            files[f"{stem}-{cost}{theme}.png"] = partial(as_png, dataset, table, cost, dark=bool(theme))
+    for name, content in track(files.items(), _("drawing"), unit=_("files")):
+        write_whole(out / name, content())
     return [out / name for name in files]
 
 
@@ -65,7 +67,7 @@ def find_table(folder: Path) -> Path:
     return found
 
 
-def page(dataset: str, table: Mapping[str, Row]) -> str:
+def as_html(dataset: str, table: Mapping[str, Row]) -> bytes:
     """Return the table on one data set as a page, complete in one file."""
     title = _("My models on %(dataset)s") % {"dataset": dataset}
     body = [f"<h1>{escape(title)}</h1>"]
@@ -74,7 +76,7 @@ def page(dataset: str, table: Mapping[str, Row]) -> str:
     for cost in COSTS:
         with plots.figure(height=3.4) as fig:
             body.append(plots.picture(fig, draw_front(fig, table, dataset, cost)).svg)
-    return html_page(title, body, lang=language(), style=_STYLE)
+    return html_page(title, body, lang=language(), style=_STYLE).encode()
 
 
 def _rows(table: Mapping[str, Row]) -> Iterator[str]:

@@ -35,9 +35,9 @@ def _counted(entry: Entry, found: Figures) -> Iterator[str]:
         yield _differs(_("the runtime"), claimed.runtime, found.runtime)
     for name in _COUNTED:
         said, seen = getattr(claimed, name), getattr(found, name)
-        if None in (said, seen) or abs(said - seen) <= 1e-6 * seen:  # None: a tool is missing, there or here
+        if None in (said, seen) or said == seen:  # None: a tool is missing, there or here
             continue
-        text = _differs(in_words(name), number(said, "g"), number(seen, "g"))
+        text = _differs(in_words(name), number(said), number(seen))
         if entry.edgelab_sha256 != package_sha256():
             words = {"there": entry.edgelab, "here": package_version()}
             text += " " + _("(by other code: edgelab %(there)s there, %(here)s here)") % words

@@ -43,7 +43,7 @@ def state_in_words(state: str) -> str:
         MEASURED: _("measured again here"),
         NOT_MEASURED: _("could not be measured here"),
         REFUSED: _("refused"),
-        UNREADABLE: _("no entry"),
+        UNREADABLE: _("no entry that can be read"),
     }[state]
 
 

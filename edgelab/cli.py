@@ -142,7 +142,7 @@ def enter(
 @command()
 def leaderboard(
     entries: Annotated[Path, typer.Argument(metavar="DIR", help="A folder or a zip of what came back.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where table and page go.")] = Path("leaderboard-out"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where table and page go.")],
     remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure every file again on this computer.")] = False,
     dataset: Annotated[
         str, typer.Option(metavar="DIR", help="The images of open entries with data of their own.")

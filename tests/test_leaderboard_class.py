@@ -161,9 +161,7 @@ def test_honest_rows_are_measured_again_and_ranked_behind_the_gate(remeasured: P
     assert (found["Kim"]["user"], found["Kim"]["where"][-10:]) == ("9", "entry.json")
 
 
-def test_what_was_measured_again_is_kept_and_the_board_is_the_same(
-    returned: Path, remeasured: Path, monkeypatch
-):
+def test_what_was_measured_again_is_kept_and_the_board_is_the_same(returned: Path, remeasured: Path, monkeypatch):
     before = {path.name: path.read_bytes() for path in remeasured.iterdir()}
 
     def never(*_arguments):

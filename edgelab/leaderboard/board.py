@@ -63,11 +63,8 @@ def merge(submissions: Path, out: Path, *, remeasure: bool = False, own_data: st
     if remeasure:
         with tempfile.TemporaryDirectory() as temporary:
             bench = Bench(out / KEPT, Path(temporary), own_data)
-            models = {item.where: item for item in found}
-            lines = [
-                _again(line, models[line.where], bench)
-                for line in track(lines, _("measuring again"), unit=_("entries"))
-            ]
+            todo = list(zip(lines, found, strict=True))
+            lines = [_again(line, item, bench) for line, item in track(todo, _("measuring again"), unit=_("entries"))]
     lines = ranked(lines)
     files = {
         "leaderboard.csv": csv_content(page.table(lines), "utf-8-sig"),
@@ -87,9 +84,9 @@ def _checked(item: HandedIn) -> Line:
         return Line(*line, UNREADABLE, reasons=(item.problem,))
     if item.model is None:
         return Line(*line, REFUSED, item.entry.figures, reasons=(item.problem,))
-    size, claimed = len(item.model.read()), item.entry.figures.bytes
-    if size != claimed:
-        words = {"said": claimed, "seen": size}
+    claimed = item.entry.figures.bytes
+    if item.bytes != claimed:
+        words = {"said": claimed, "seen": item.bytes}
         reason = _("the bytes of the file: %(said)d was handed in, and it has %(seen)d") % words
         return Line(*line, REFUSED, item.entry.figures, reasons=(reason,))
     return Line(*line, CLAIMED, item.entry.figures)
@@ -145,8 +142,12 @@ def _figures(entry: Entry, item: HandedIn, dataset: str, bench: Bench) -> Figure
     assert item.model is not None  # else the line is refused
     path = bench.folder / f"{entry.sha256}{Path(entry.file).suffix}"
     path.write_bytes(item.model.read())
-    figures = score(path, dataset, _baseline(dataset, path.suffix, bench.folder))
-    path.unlink()
+    try:
+        figures = score(path, dataset, _baseline(dataset, path.suffix, bench.folder))
+    except EdgelabError as error:  # it names a file of ours, and is read by others
+        raise EdgelabError(str(error).replace(str(path), entry.file).replace(path.name, entry.file)) from None
+    finally:
+        path.unlink()
     with edit(bench.kept) as state:
         state[key] = asdict(figures)
     return figures

@@ -90,7 +90,6 @@ def _entry(name: str, division: str, loaded: data.Dataset, model: Path, figures:
         name=name,
         division=division,
         dataset=loaded.name if loaded.name in data.NAMES else OWN + Path(loaded.name).name,  # a path tells who one is
-        images=len(loaded.test),
         file=model.name,
         sha256=sha256(model),
         dataset_sha256=dataset_sha256(loaded),

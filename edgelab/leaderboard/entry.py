@@ -80,7 +80,6 @@ class Entry:
         name: what its maker calls it.
         division: "closed" or "open".
         dataset: the name of the data set; `own/` and the folder's name for a folder of one's own.
-        images: how many test images there are.
         file: the model's file name, beside the entry.
         sha256: of the model's file.
         dataset_sha256: of the test images, see `edgelab.leaderboard.origin`.
@@ -92,7 +91,6 @@ class Entry:
     name: str
     division: str
     dataset: str
-    images: int
     file: str
     sha256: str
     dataset_sha256: str

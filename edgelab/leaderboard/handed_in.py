@@ -22,7 +22,7 @@ class HandedIn:
     """What a learner handed in as an entry: the row, and the file that it is of.
 
     `problem` says why there is no entry, or no file of the digest that it names; `where` is the place among what was
-    handed in, and `user` the platform's number.
+    handed in, `user` the platform's number, and `bytes` the size of the file.
     """
 
     learner: str
@@ -31,6 +31,7 @@ class HandedIn:
     entry: Entry | None = None
     model: Submission | None = None
     problem: str = ""
+    bytes: int = 0
 
 
 def handed_in(path: Path) -> list[HandedIn]:
@@ -61,16 +62,18 @@ def _of_learner(items: Sequence[Submission]) -> Iterator[HandedIn]:
         except (EdgelabError, Unreadable) as error:
             yield HandedIn(learner, user, _place(item), problem=str(error))
             continue
-        model = models.get(entry.sha256)
+        model, size = models.get(entry.sha256, (None, 0))
         problem = "" if model else _("the file that was measured is not among what was handed in, or was changed")
-        yield HandedIn(learner, user, _place(item), entry, model, problem)
+        yield HandedIn(learner, user, _place(item), entry, model, problem, size)
 
 
-def _digests(items: Sequence[Submission]) -> Iterator[tuple[str, Submission]]:
+def _digests(items: Sequence[Submission]) -> Iterator[tuple[str, tuple[Submission, int]]]:
+    """Yield the digest of each model file, the file, and its bytes."""
     for item in items:
         if _name(item).lower().endswith(SUFFIXES):
             try:
-                yield hashlib.sha256(item.read()).hexdigest(), item
+                content = item.read()
+                yield hashlib.sha256(content).hexdigest(), (item, len(content))
             except Unreadable:
                 continue  # the entry that names it will say that it is missing
 

@@ -6,13 +6,14 @@ What learners handed in is text that anyone may have made up: it is escaped, and
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from edgelab.html_page import BOTH_THEMES, html_page
 from edgelab.i18n import _, language
 from edgelab.leaderboard.entry import Entry, Figures, division_in_words, gate_in_words, spread
 from edgelab.leaderboard.front import front_picture
 from edgelab.leaderboard.gate import gate
+from edgelab.leaderboard.origin import environment
 from edgelab.leaderboard.ranks import CLAIMED, MEASURED, NOT_MEASURED, REFUSED, UNREADABLE, Line
 from edgelab.numbers import number
 
@@ -62,7 +63,7 @@ def table(lines: Iterable[Line]) -> Iterator[Sequence]:
         row += [found.accuracy, gate(entry.dataset), found.bytes, found.times_smaller, *_three(found.p50_ms)]
         row += [*_three(found.times_faster), found.runtime, found.macs, found.params, found.peak_bytes]
         row += [found.arena_bytes, found.npu_us, found.energy_j, entry.sha256, entry.dataset_sha256]
-        row += [entry.edgelab, entry.edgelab_sha256, _environment(entry, "; "), line.where]
+        row += [entry.edgelab, entry.edgelab_sha256, _in_words(entry.environment, "; "), line.where]
         yield row
 
 
@@ -76,6 +77,8 @@ def page(lines: Sequence[Line], *, remeasured: bool) -> str:
         else _("As handed in: only the files' digests and sizes were checked. Measure again before you give a prize.")
     )
     body.append(f"<p>{html.escape(said)}</p>")
+    if remeasured:
+        body.append(f'<p class="faint">{_text(_in_words(environment()))}</p>')
     shown = [line for line in lines if line.state in (CLAIMED, MEASURED)]
     for dataset, division in dict.fromkeys((line.entry.dataset, line.entry.division) for line in shown if line.entry):
         body += _part(dataset, division, [line for line in shown if line.entry and _is_of(line, dataset, division)])
@@ -132,7 +135,7 @@ def _columns() -> list[tuple[str, str, Callable[[Line, Entry, Figures], str]]]:
         (_("arena (KiB)"), "number", lambda line, entry, found: _or_nothing(_kib(found.arena_bytes), ".1f")),
         (_("NPU, estimated (µs)"), "number", lambda line, entry, found: _or_nothing(found.npu_us, ".0f")),
         (_("file, data, edgelab"), "", lambda line, entry, found: _digests(entry)),
-        (_("measured by its maker on"), "faint", lambda line, entry, found: _text(_environment(entry, ", "))),
+        (_("measured by its maker on"), "faint", lambda line, entry, found: _text(_in_words(entry.environment))),
     ]
 
 
@@ -163,8 +166,8 @@ def _digests(entry: Entry) -> str:
     return "<br>".join(f'<code title="{digest}">{digest[:_DIGITS]}</code>' for digest in found)
 
 
-def _environment(entry: Entry, separator: str) -> str:
-    return separator.join(f"{name} {text}" for name, text in entry.environment.items())
+def _in_words(environment: Mapping[str, str], separator: str = ", ") -> str:
+    return separator.join(f"{name} {text}" for name, text in environment.items())
 
 
 def _text(text: str) -> str:

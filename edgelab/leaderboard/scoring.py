@@ -74,12 +74,23 @@ def _one_line(reason: str, path: Path) -> str:
 
 
 def write_baseline(dataset: str, suffix: str, folder: Path) -> Path | None:
-    """Write the baseline for a data set in float, as `.onnx` or `.tflite`, into `folder`; None where there is none."""
+    """Write the baseline for a data set in float, as `.onnx` or `.tflite`, into `folder`; None where there is none.
+
+    It is done in a process of its own, which takes the memory of the exporter with it.
+    """
     if baseline_accuracy(dataset) is None:
         return None
+    path = folder / f"baseline-{dataset}{suffix}"
+    isolated(export_baseline, dataset, str(path))
+    return path
+
+
+def export_baseline(say: Callable[[str], None], dataset: str, path: str) -> None:
+    """Write the baseline in float to `path`, as `.onnx` or `.tflite`."""
+    say(path)
     model, image = load_pretrained(BASELINE, dataset), normalize(data.load(dataset).test.images[:1])
-    write = to_onnx if suffix == ".onnx" else to_litert
-    return Path(write(model, image, folder / f"baseline-{dataset}{suffix}"))
+    write = to_onnx if path.endswith(".onnx") else to_litert
+    write(model, image, path)
 
 
 def measure_once(

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from edgelab import data
 from edgelab.course.folder import STATE
 from edgelab.errors import EdgelabError
+from edgelab.i18n import forget
 from edgelab.leaderboard import checking, enter, entering, gate, page
 from edgelab.leaderboard.checking import contradictions
 from edgelab.leaderboard.entry import FILE, read
@@ -265,3 +267,22 @@ def test_a_file_without_an_accuracy_has_no_place_on_the_board(tmp_path: Path, fe
     with pytest.raises(EdgelabError, match=r"x\.onnx has no accuracy here, and so no place on the leader board"):
         enter(tmp_path / "x.onnx", name="x", division="open", dataset=few_signs, folder=tmp_path / "board")
     assert list((tmp_path / "board").iterdir()) == []
+
+
+def test_the_guide_says_the_gate_and_the_limits_that_the_code_has():
+    for name in ("INSTRUCTORS.md", "INSTRUCTORS.es.md"):
+        guide = (Path(__file__).parents[1] / "labs" / name).read_text("utf-8")
+        assert f"{100 * gate('signs'):.2f} %" in guide and f"{100 * gate('fashion-mnist'):.2f} %" in guide
+        off, same, other = re.search(
+            r"(0\.\d) p(?:oint|unto)s.* (\d) (?:times|veces) .*\((\d) (?:times|veces)", guide
+        ).groups()
+        assert (float(off), int(same), int(other)) == (100 * checking.ACCURACY, checking.SAME, checking.OTHER)
+
+
+def test_the_page_is_in_the_language_of_whoever_merges(monkeypatch):
+    monkeypatch.setenv("EDGELAB_LANG", "es")
+    forget()
+    shown = page.page(ranked([line("Ada"), line("Bob", REFUSED)]), remeasured=True)
+    forget()
+    assert '<html lang="es">' in shown
+    assert all(text in shown for text in ("Clasificación", "división cerrada", "superado: 0.97 puntos", "rechazada"))

@@ -1,4 +1,4 @@
-"""The command line: `edgelab lab`, `doctor`, `measure`, `build`, `grade`, `new-lab`.
+"""The command line: `edgelab lab`, `doctor`, `measure`, `table`, `enter`, `leaderboard`, `build`, `grade`, `new-lab`.
 
 Each command imports what it needs when it runs. What `--help` shows, docstrings of commands and `help=`, is translated
 as it is shown.
@@ -76,7 +76,9 @@ def doctor(as_json: Json = False) -> None:
 
 @command()
 def measure(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Files (.onnx, .tflite), models of the zoo.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Files (.onnx, .tflite), models of the zoo, net.py:build.")
+    ],
     dataset: Annotated[str, typer.Option(help="What they were trained on; what the labs use by default.")] = "",
     device: Annotated[str, typer.Option(metavar="CARD", help="Say whether they fit: such as L4R5.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads to measure the latency with.")] = 1,
@@ -85,7 +87,8 @@ def measure(
 ) -> None:
     """Measure models on this computer: size, MACs, memory, latency with its spread, accuracy, energy.
 
-    Files of others are welcome: they are opened in a process of its own. All are compared to the first model.
+    Files of others are welcome: they are opened in a process of its own. So is a module of your own: net.py:build
+    names a function of the file net.py that returns it, perhaps with an example. All are compared to the first model.
     """
     import json
 
@@ -109,6 +112,46 @@ def measure(
     console.print(rich_table({key: model.row for key, model in found.items()}))
     for line in describe(found, device):
         console.print(line, markup=False, highlight=False)
+
+
+@command()
+def table(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of your labs.")] = Path(),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where page, CSV and pictures go.")] = Path("my-table"),
+) -> None:
+    """Write the table that you filled in the labs, and its Pareto fronts: a page, CSV and PNG."""
+    from edgelab.explore.table_page import write_table
+
+    print(*write_table(folder, out), sep="\n")
+
+
+@command()
+def enter(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file (.onnx, .tflite), or net.py:build.")],
+    name: Annotated[str, typer.Option(help="What the entry is called.")],
+    division: Annotated[str, typer.Option(help="closed: the course's model and data; open: your own.")] = "closed",
+    dataset: Annotated[str, typer.Option(help="What it was trained on; what the labs use by default.")] = "",
+    folder: Annotated[Path | None, typer.Option(metavar="DIR", help="Where entries are kept.")] = None,
+) -> None:
+    """Measure a model in five fresh processes, and write its entry for the leader board."""
+    from edgelab.leaderboard import enter as enter_model
+
+    print(enter_model(model, name=name, division=division, dataset=dataset or None, folder=folder))
+
+
+@command()
+def leaderboard(
+    entries: Annotated[Path, typer.Argument(metavar="DIR", help="A folder or a zip of what came back.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where table and page go.")],
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure every file again on this computer.")] = False,
+    dataset: Annotated[
+        str, typer.Option(metavar="DIR", help="The images of open entries with data of their own.")
+    ] = "",
+) -> None:
+    """Merge a class's entries into one table and page; interrupted, it goes on where it was (for those who teach)."""
+    from edgelab.leaderboard.board import merge
+
+    print(*merge(entries, out, remeasure=remeasure, own_data=dataset), sep="\n")
 
 
 @command()

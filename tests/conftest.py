@@ -27,6 +27,22 @@ def needs_fashion_mnist():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
 
 
+@pytest.fixture
+def few_signs(tmp_path, monkeypatch):
+    """Let the data set be a folder of 32 images, for speed."""
+    from PIL import Image
+
+    from edgelab import data
+
+    signs = data.load("signs")
+    for half, split in (("train", signs.train[:32]), ("test", signs.test[:32])):
+        for place in range(len(signs.classes)):
+            (tmp_path / "few" / half / f"{place:02d}").mkdir(parents=True)
+            image = Image.fromarray(split.images[place % 32].permute(1, 2, 0).numpy())
+            image.save(tmp_path / "few" / half / f"{place:02d}" / "0.png")
+    return tmp_path / "few"
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Give all tests of one lab to the same worker, so that its reference is run once, and the labs before the rest.

@@ -13,6 +13,7 @@ from edgelab import cli
 from edgelab.course import launch
 from edgelab.errors import EdgelabError
 
+COMMANDS = ("lab", "doctor", "measure", "table", "enter", "leaderboard", "build", "grade", "new-lab")
 LAB = "# %% [markdown]\n# # Title\n\n# %% one\nprint(1)\n#> 1\n"
 
 
@@ -41,7 +42,7 @@ def started(monkeypatch) -> list:
 def test_help_names_every_command(run):
     result = run("--help")
     assert result.exit_code == 0
-    assert all(f" {command} " in result.output for command in ("lab", "doctor", "measure", "build"))
+    assert all(f" {command} " in result.output for command in COMMANDS)
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
@@ -151,7 +152,9 @@ def in_spanish(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("words", [[], ["lab"], ["grade"], ["build"]], ids=["all", "lab", "grade", "build"])
+@pytest.mark.parametrize(
+    "words", [[], ["lab"], ["measure"], ["table"], ["enter"], ["leaderboard"], ["grade"], ["build"]], ids=" ".join
+)
 def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
     done = in_spanish(*words, "--help")
     assert done.returncode == 0
@@ -170,7 +173,7 @@ def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
         (["grade", "folder"], "Falta --out. Más: edgelab grade --help\n"),
         (["lab", "--foo"], "No existe la opción --foo. Más: edgelab lab --help\n"),
         (["lab", "--port", "x"], "Este valor no sirve para --port. Más: edgelab lab --help\n"),
-        (["nosuch"], "No existe la orden nosuch. Hay estas: lab, doctor, measure, build, grade, new-lab.\n"),
+        (["nosuch"], f"No existe la orden nosuch. Hay estas: {', '.join(COMMANDS)}.\n"),
     ],
     ids=["argument missing", "option missing", "no such option", "no number", "no such command"],
 )

@@ -119,20 +119,6 @@ def run(*arguments):
     return CliRunner().invoke(app, ["measure", *map(str, arguments)])
 
 
-@pytest.fixture
-def few_signs(tmp_path, monkeypatch):
-    """Let the data set be a folder of 32 images, for speed."""
-    from PIL import Image
-
-    signs = data.load("signs")
-    for half, split in (("train", signs.train[:32]), ("test", signs.test[:32])):
-        for place in range(len(signs.classes)):
-            (tmp_path / "few" / half / f"{place:02d}").mkdir(parents=True)
-            image = Image.fromarray(split.images[place % 32].permute(1, 2, 0).numpy())
-            image.save(tmp_path / "few" / half / f"{place:02d}" / "0.png")
-    return tmp_path / "few"
-
-
 def test_files_are_measured_and_compared_with_the_first(student, few_signs, tmp_path):
     folder = student[0]
     files = [folder / "float.tflite", folder / "int8.tflite", folder / "int8.onnx"]
@@ -219,7 +205,7 @@ def open_all(say, paths):
     for path in paths:
         say(path)
         try:
-            measured._any_run(Path(path), 1)
+            measured.any_run(Path(path), 1)
             file_costs(path)
             Runner.open(path)(torch.zeros(1, 3, 32, 32))
             if path.endswith(".tflite"):

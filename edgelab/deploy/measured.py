@@ -1,4 +1,4 @@
-"""`edgelab measure`: all that there is to know of a model, of the zoo's or in a file that anybody made."""
+"""`edgelab measure`: all there is to know of a model: of the zoo's, in a file that anybody made, or a learner's own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 
 from edgelab import data
 from edgelab.data import Dataset, normalize
+from edgelab.data.inputs import run_on
 from edgelab.deploy.file_costs import file_costs, session_inputs
 from edgelab.deploy.litert_runner import TFLiteRunner, captured_stderr
 from edgelab.deploy.microcontroller import arena
 from edgelab.deploy.npu import NpuEstimate, npu_estimate
+from edgelab.deploy.own_module import load_own, split_name
 from edgelab.deploy.runner import Runner, open_session, session_options
 from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
@@ -79,7 +81,16 @@ def find_device(words: str) -> Device:
 def must_be_there(names: Sequence[str]) -> None:
     """Raise `EdgelabError` for a file that is missing or of another kind; what is no file may be a model of the zoo."""
     for name in names:
-        path = Path(name)
+        own = split_name(name)
+        path = Path(name) if own is None else own[0]
+        if own is not None and not path.is_file():
+            raise EdgelabError(_("There is no file %(path)s.") % {"path": path})
+        if own is not None:
+            continue
+        if path.suffix == ".py" and path.is_file():
+            raise EdgelabError(
+                _("%(path)s: say which function returns the module, as in %(path)s:build.") % {"path": path}
+            )
         if path.suffix in SUFFIXES and not path.is_file():
             raise EdgelabError(_("There is no model file %(path)s.") % {"path": path})
         if path.suffix not in SUFFIXES and path.is_file():
@@ -89,11 +100,11 @@ def must_be_there(names: Sequence[str]) -> None:
 def measure_models(
     say: Callable[[str], None], names: Sequence[str], dataset: str, threads: int, device: str
 ) -> tuple[str, dict[str, Measured]]:
-    """Return the name of the data set, and what was measured of files and models of the zoo, by their names.
+    """Return the name of the data set, and what was measured of files, own modules and models of the zoo, by name.
 
     `say` is told which is at work.
 
-    Raise `EdgelabError` for what is neither, and for a file that cannot be loaded or run.
+    Raise `EdgelabError` for what is none of these, and for a file that cannot be loaded or run.
     """
     card = find_device(device) if device else None
     loaded = data.load(dataset or None)
@@ -101,16 +112,34 @@ def measure_models(
     found: dict[str, Measured] = {}
     for name in names:
         say(name)
-        measure = _file if Path(name).suffix in SUFFIXES else _zoo
-        runs[name], measured = measure(name, loaded, threads)
+        runs[name], measured = _measure(name, loaded, threads)
         first = names[0]
         speed = None
         if name != first:
-            compared = compare_latency({first: runs[first], name: runs[name]}, threads=threads, max_seconds=_SECONDS)
-            speed = Speed(compared.ratio, compared.low, compared.high, compared.verdict)
+            speed = speed_of(runs[name], runs[first], threads)
         breaks = None if card is None else tuple(_breaks(measured, card))
         found[name] = Measured(**{**vars(measured), "speed": speed, "breaks": breaks})
     return loaded.name, found
+
+
+def speed_of(run: Callable[[], object], first: Callable[[], object], threads: int) -> Speed:
+    """Return how many times as fast as `first` a model runs, measured in turns."""
+    compared = compare_latency({"first": first, "second": run}, threads=threads, max_seconds=_SECONDS)
+    return Speed(compared.ratio, compared.low, compared.high, compared.verdict)
+
+
+def _measure(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object], Measured]:
+    if split_name(name) is not None:
+        return _own(name, loaded, threads)
+    return measure_file(name, loaded, threads) if Path(name).suffix in SUFFIXES else _zoo(name, loaded, threads)
+
+
+def _own(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object], Measured]:
+    model, example = load_own(name, normalize(loaded.test.images[:1]))
+    unmeasured: dict[str, str] = {}
+    accuracy = _unless_refused(lambda: _accuracy_of(model, loaded), "accuracy", unmeasured)
+    row = measure_model(model, example, threads=threads, accuracy=accuracy)
+    return Runner(model).once(example), Measured(row, unmeasured=unmeasured or None)
 
 
 def _zoo(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object], Measured]:
@@ -121,9 +150,13 @@ def _zoo(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object]
     return run, Measured(row)
 
 
-def _file(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object], Measured]:
+def measure_file(name: str | Path, loaded: Dataset, threads: int) -> tuple[Callable[[], object], Measured]:
+    """Return what runs a file once, and all that was measured of it.
+
+    Raise `EdgelabError` for a file that cannot be loaded or run.
+    """
     path = Path(name)
-    run = _any_run(path, threads)
+    run = any_run(path, threads)
     costs = file_costs(path)
     unmeasured: dict[str, str] = {}
     accuracy = _unless_refused(lambda: _accuracy(path, loaded, threads), "accuracy", unmeasured)
@@ -157,7 +190,7 @@ def _unless_refused(find: Callable[[], Any], figure: str, unmeasured: dict[str, 
         return None
 
 
-def _any_run(path: Path, threads: int) -> Callable[[], object]:
+def any_run(path: Path, threads: int) -> Callable[[], object]:
     """Return one inference of any file, whatever its inputs, on numbers that mean nothing."""
     try:
         if path.suffix == ".onnx":
@@ -202,14 +235,25 @@ def _accuracy(path: Path, loaded: Dataset, threads: int) -> float:
     """Return the accuracy of a file on the test images; raise `EdgelabError` where it was not made for them."""
     runner = Runner.open(path, threads=threads)
     images = loaded.test.images[: runner.batch]
-    logits = runner(normalize(images))
-    if logits.dim() != 2 or logits.shape[1] != len(loaded.classes):
-        raise EdgelabError(
-            _("It gives %(found)s, and %(dataset)s has %(classes)s classes.")
-            % {"found": tuple(logits.shape[1:]), "dataset": loaded.name, "classes": len(loaded.classes)}
-        )
+    _must_name_classes(runner(normalize(images)), loaded)
     whole, batch_size = len(loaded.test) // runner.batch * runner.batch, max(1, 250 // runner.batch) * runner.batch
     return evaluate(_as_it_takes_them(runner), loaded.test[:whole], batch_size=batch_size)
+
+
+def _accuracy_of(model: torch.nn.Module, loaded: Dataset) -> float:
+    """Return the accuracy of a module on the test images; raise `EdgelabError` where it was not made for them."""
+    with torch.inference_mode():
+        _must_name_classes(run_on(model, normalize(loaded.test.images[:2])), loaded)
+    return evaluate(model, loaded.test)
+
+
+def _must_name_classes(logits: object, loaded: Dataset) -> None:
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else (0, type(logits).__name__)
+    if len(found) != 2 or found[1] != len(loaded.classes):
+        raise EdgelabError(
+            _("It gives %(found)s, and %(dataset)s has %(classes)s classes.")
+            % {"found": found[1:], "dataset": loaded.name, "classes": len(loaded.classes)}
+        )
 
 
 def _as_it_takes_them(runner: Runner) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -55,9 +55,12 @@ class Picture:
 
 
 @contextmanager
-def figure(width: float = 7.0, height: float = 3.2) -> Iterator[Figure]:
-    """Yield a new figure of `width` by `height` inches in the style of the course; draw it inside the block."""
-    with mpl.rc_context(_STYLE):
+def figure(width: float = 7.0, height: float = 3.2, *, ink: str = INK) -> Iterator[Figure]:
+    """Yield a new figure of `width` by `height` inches in the style of the course; draw it inside the block.
+
+    `ink` is the colour of text and axes, for what cannot follow a theme, such as a PNG.
+    """
+    with mpl.rc_context({name: ink if value == INK else value for name, value in _STYLE.items()}):
         yield Figure((width, height), layout="constrained")
 
 
@@ -76,6 +79,13 @@ def logarithmic(axis: XAxis | YAxis, ticks: tuple[float, ...] = ()) -> None:
 def wrapped(title: str) -> str:
     """Return a title whose lines are as long as a figure is wide at most."""
     return "\n".join(line for part in title.split("\n") for line in wrap(part, 76))
+
+
+def png(fig: Figure, paper: str) -> bytes:
+    """Return `fig` as a PNG on a background of the colour `paper`; call it inside the `figure` block."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=150, facecolor=paper, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def picture(fig: Figure, description: str) -> Picture:

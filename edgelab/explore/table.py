@@ -1,11 +1,13 @@
 """The one table of the course: a row for every model the learner has made, kept in their folder."""
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from matplotlib.figure import Figure
 from onnx import numpy_helper
 
 from edgelab import data
@@ -19,6 +21,8 @@ from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
 from edgelab.measure import Row, measure_model
 from edgelab.measure.report import Deployed, cells, headings
+
+FILE = "table.json"
 
 
 def add(
@@ -50,8 +54,22 @@ def add(
 
 def rows(dataset: str) -> dict[str, Row]:
     """Return the rows on one data set by name, in the order in which they were first added."""
+    return rows_in(_file(), dataset)
+
+
+def rows_in(file: Path, dataset: str) -> dict[str, Row]:
+    """Return the rows on one data set that a table's file keeps, by name."""
     prefix = f"{dataset}/"
-    return {key.removeprefix(prefix): Row(**fields) for key, fields in read(_file()).items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): Row(**fields) for key, fields in read(file).items() if key.startswith(prefix)}
+
+
+def datasets_in(file: Path) -> list[str]:
+    """Return the names of the data sets that a table's file has rows on, in the order in which they were added."""
+    # A folder of one's own has slashes in its name; a model there has none.
+    found = (
+        next((name for name in data.NAMES if key.startswith(f"{name}/")), key.rpartition("/")[0]) for key in read(file)
+    )
+    return list(dict.fromkeys(found))
 
 
 def constant_bytes(file: str | Path) -> int:
@@ -119,10 +137,19 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
     `cost` is "size", "latency", "energy" or "peak". Latencies of two runtimes are not compared: where ONNX Runtime's
     are known, the others are left out.
     """
-    found = {name: row for name, row in rows(dataset.name).items() if row.accuracy is not None}
+    with plots.figure(height=3.4) as fig:
+        return plots.picture(fig, draw_front(fig, rows(dataset.name), dataset.name, cost))
+
+
+def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -> str:
+    """Draw accuracy against `cost` for the rows of a table on one data set, and return what there is to see, in words.
+
+    Raise `EdgelabError` where no row has an accuracy.
+    """
+    found = {name: row for name, row in table.items() if row.accuracy is not None}
     if not found:
         raise EdgelabError(
-            _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset.name}
+            _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset}
         )
     label, of = {
         "size": (_("size on disk (KiB)"), lambda row: row.size_bytes / 1024),
@@ -138,32 +165,30 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
         label = _("latency in %(runtime)s, not in turns (ms)") % {"runtime": shown}
     points = {shown_row(name): (of(row), 100 * (row.accuracy or 0.0)) for name, row in kept.values()}
     front = pareto_front(points)
-    with plots.figure(height=3.4) as fig:
-        ax = fig.subplots()
-        edge = sorted(points[name] for name in front)
-        ax.step(*zip(*edge, strict=True), where="post", color=plots.GREEN, lw=1.5, label=_("Pareto front"))
-        for number, (name, point) in zip(kept, points.items(), strict=True):
-            ax.plot(
-                *point,
-                ls="",
-                marker=plots.MARKERS[number % len(plots.MARKERS)],
-                ms=8,
-                mfc=plots.COLOURS[number % len(plots.COLOURS)] if name in front else "none",
-                mec=plots.COLOURS[number % len(plots.COLOURS)],
-                mew=1.5,
-                label=name,
-            )
-        plots.logarithmic(ax.xaxis, (1, 2, 5))
-        ax.set(xlabel=label, ylabel=_("accuracy (%)"))
-        ax.margins(0.15)
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        title = _("On the front: %(front)s") % {"front": ", ".join(sorted(front))}
-        beaten = ", ".join(sorted(set(points) - front))
-        if beaten:
-            title += "\n" + _("Beaten (hollow): %(names)s") % {"names": beaten}
-        ax.set_title(plots.wrapped(title))
-        description = _("Accuracy against %(cost)s. %(fronts)s") % {"cost": label, "fronts": title.replace("\n", ". ")}
-        return plots.picture(fig, description)
+    ax = fig.subplots()
+    edge = sorted(points[name] for name in front)
+    ax.step(*zip(*edge, strict=True), where="post", color=plots.GREEN, lw=1.5, label=_("Pareto front"))
+    for number, (name, point) in zip(kept, points.items(), strict=True):
+        ax.plot(
+            *point,
+            ls="",
+            marker=plots.MARKERS[number % len(plots.MARKERS)],
+            ms=8,
+            mfc=plots.COLOURS[number % len(plots.COLOURS)] if name in front else "none",
+            mec=plots.COLOURS[number % len(plots.COLOURS)],
+            mew=1.5,
+            label=name,
+        )
+    plots.logarithmic(ax.xaxis, (1, 2, 5))
+    ax.set(xlabel=label, ylabel=_("accuracy (%)"))
+    ax.margins(0.15)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    title = _("On the front: %(front)s") % {"front": ", ".join(sorted(front))}
+    beaten = ", ".join(sorted(set(points) - front))
+    if beaten:
+        title += "\n" + _("Beaten (hollow): %(names)s") % {"names": beaten}
+    ax.set_title(plots.wrapped(title))
+    return _("Accuracy against %(cost)s. %(fronts)s") % {"cost": label, "fronts": title.replace("\n", ". ")}
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> set[str]:
@@ -180,4 +205,4 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> set[str]:
 
 
 def _file() -> Path:
-    return state_dir() / "table.json"
+    return state_dir() / FILE

@@ -10,7 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from edgelab.grading.html_page import html_page
+from edgelab.html_page import html_page
 from edgelab.i18n import _, language
 
 Labs = Mapping[str, Mapping[str, int]]

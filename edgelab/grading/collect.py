@@ -44,6 +44,7 @@ _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZi
 _MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)")
 _CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)")
 _NOTHING = "no notebook"
+NOTEBOOKS = (".ipynb",)
 _NOT_HANDED_IN = re.compile(r"(^|/)(__MACOSX|\.[^/.][^/]*|node_modules|__pycache__)(/|$)")
 
 
@@ -102,8 +103,10 @@ def _archive(root: Path, name: str, _state: tuple[int, ...]) -> bytes:
     return _content(root, name, MAX_ARCHIVE)
 
 
-def collect(path: Path) -> list[Submission]:
+def collect(path: Path, endings: tuple[str, ...] = NOTEBOOKS, nothing: str = _NOTHING) -> list[Submission]:
     """Return all that was handed in, by learner and name. A learner who handed in no notebook is in it, with a problem.
+
+    Other files than notebooks are found by their `endings`, in lower case; the problem is then `nothing`.
 
     Raises:
         EdgelabError: `path` is neither a folder nor a zip file, or holds nothing.
@@ -117,16 +120,21 @@ def collect(path: Path) -> list[Submission]:
         raise EdgelabError(message % {"path": path})
     if len(files) > MAX_FILES:
         raise EdgelabError(_("%(path)s holds more than %(max)d files.") % {"path": path, "max": MAX_FILES})
-    outer = "" if path.is_dir() else _common_folder([_slashed(name) for name, _inner, _problem in files])
+    outer = "" if path.is_dir() else _common_folder([_slashed(name) for name, _inner, _problem in files], endings)
     inside = ((file, _slashed(file[0]).removeprefix(outer)) for file in files)
     found = [_submission(path, file, where) for file, where in inside if where != "-"]  # that is the outer folder's own
-    notebooks = [item for item in found if (item.inner or item.name).lower().endswith(".ipynb")]
-    learners = {(item.learner, item.user) for item in notebooks}
+    wanted = [item for item in found if (item.inner or item.name).lower().endswith(endings)]
+    learners = {(item.learner, item.user) for item in wanted}
     others = {(item.learner, item.user): item for item in found if (item.learner, item.user) not in learners}
-    without = [dataclasses.replace(item, lab="", problem=item.problem or _NOTHING) for item in others.values()]
-    if not notebooks and not without:
+    without = [dataclasses.replace(item, lab="", problem=_problem_of(item, nothing)) for item in others.values()]
+    if not wanted and not without:
         raise EdgelabError(_("%(path)s holds no submissions.") % {"path": path})
-    return sorted(notebooks + without, key=lambda item: (item.learner, _natural(item.name)))
+    return sorted(wanted + without, key=lambda item: (item.learner, _natural(item.name)))
+
+
+def _problem_of(item: Submission, nothing: str) -> str:
+    """Return what is wrong with what a learner handed in who handed in nothing that is wanted."""
+    return nothing if item.problem in ("", _NOTHING) else item.problem
 
 
 def _slashed(name: str) -> str:
@@ -134,12 +142,12 @@ def _slashed(name: str) -> str:
     return name.replace("\\", "/")
 
 
-def _common_folder(names: list[str]) -> str:
+def _common_folder(names: list[str], endings: tuple[str, ...]) -> str:
     """Return the folder that an archive was made of, if it is around all the learners' own: `submissions/`.
 
     A folder that names its learner is none of that kind. A file beside the learners' folders, a list say, is.
     """
-    work = [name for name in names if name.lower().endswith((".ipynb", ".zip"))]
+    work = [name for name in names if name.lower().endswith((*endings, ".zip"))]
     outer = {name.split("/", 1)[0] for name in names}
     if len(outer) == 1 and all(name.count("/") >= 2 for name in work or names) and not any(map(_MOODLE.match, outer)):
         return f"{outer.pop()}/"

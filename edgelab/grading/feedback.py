@@ -23,10 +23,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from edgelab.course.build import po_path
 from edgelab.course.source import Cell
 from edgelab.course.translate import translations
-from edgelab.grading.html_page import html_page
 from edgelab.grading.mark import Graded, Mark
 from edgelab.grading.run import CellRun
 from edgelab.grading.sandbox import PACKAGE
+from edgelab.html_page import html_page
 from edgelab.i18n import translator
 
 MAX_TEXT = 20_000

@@ -19,14 +19,11 @@ from edgelab.errors import EdgelabError
 from edgelab.grading import class_report, feedback
 from edgelab.grading.mark import Status, in_words
 from edgelab.grading.results import Key
+from edgelab.grading.spreadsheet import csv_content, plain
 from edgelab.i18n import _, language, translator
 
 MANUAL = "manual.csv"
 _MANUAL_COLUMNS = ("learner", "user", "lab", "exercise", "points", "comment")
-_SIGNS = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"  # that begin a formula; the full-width ones count as well
-# Where cells may begin for a spreadsheet: at the start, and behind whatever it takes for a separator or a quote.
-_FORMULA = re.compile(rf"(?:^|(?<=[;,|\t\r\n\"']))(?=\s*{_SIGNS})|^(?=[\t\r\n])")
-_GUARDED = re.compile(rf"(^|[;,|\t\r\n\"'])'(?=\s*{_SIGNS}|[\t\r\n])")
 _UNGRADED = (Status.NOT_GRADED, Status.UNKNOWN_LAB, Status.ANOTHER_LAB)
 
 
@@ -52,7 +49,7 @@ def read_manual(folder: Path, labs: Labs) -> Manual:
     """
     path = folder / MANUAL
     if not path.exists():
-        write_whole(path, _csv([_MANUAL_COLUMNS], "utf-8-sig"))
+        write_whole(path, csv_content([_MANUAL_COLUMNS], "utf-8-sig"))
         return {}
     try:
         text = path.read_text("utf-8-sig")
@@ -64,7 +61,7 @@ def read_manual(folder: Path, labs: Labs) -> Manual:
     marks = {}
     for number, row in enumerate(csv.DictReader(io.StringIO(text), delimiter=separator), start=2):
         where = {"path": path, "line": number}
-        learner, user, lab, exercise, points, comment = (_plain(row.get(column)) for column in _MANUAL_COLUMNS)
+        learner, user, lab, exercise, points, comment = (plain(row.get(column)) for column in _MANUAL_COLUMNS)
         if not any((learner, lab, exercise, points)):
             continue
         if lab in labs and exercise not in labs[lab]:
@@ -90,16 +87,16 @@ def write(folder: Path, rows: Mapping[Key, dict], labs: Labs, manual: Manual) ->
     for (learner, user, lab), row in sorted(rows.items()):
         learners.setdefault((learner, user), {})[lab] = row
     files = {
-        "gradebook.csv": _csv(_for_people(learners, labs, manual), "utf-8-sig"),  # Excel asks for the mark
-        "canvas.csv": _csv(_for_canvas(learners, labs, manual)),
-        "moodle.csv": _csv(_for_moodle(learners, labs, manual)),
+        "gradebook.csv": csv_content(_for_people(learners, labs, manual), "utf-8-sig"),  # Excel asks for the mark
+        "canvas.csv": csv_content(_for_canvas(learners, labs, manual)),
+        "moodle.csv": csv_content(_for_moodle(learners, labs, manual)),
     }
     for lab in labs:
         worksheet = list(_moodle_worksheet(learners, labs, lab, manual))
         if len(worksheet) > 1:
-            files[f"moodle-{lab}.csv"] = _csv(worksheet)
+            files[f"moodle-{lab}.csv"] = csv_content(worksheet)
             files[f"moodle-{lab}-feedback.zip"] = _moodle_feedback(folder, rows, lab)
-    files["class.csv"] = _csv(class_report.table(rows.values(), labs), "utf-8-sig")
+    files["class.csv"] = csv_content(class_report.table(rows.values(), labs), "utf-8-sig")
     files["class.html"] = class_report.page(rows.values(), labs).encode("utf-8", "replace")
     for name, content in files.items():
         write_whole(folder / name, content)
@@ -236,24 +233,3 @@ def _comment(row: dict | None, possible: Mapping[str, int], manual: Manual) -> s
     said = [f"{name}: {mark.comment}" for name, mark in given if mark and mark.comment]
     status = in_words(row["status"], translator(row.get("lang") or language()))
     return "; ".join(said if row["status"] == Status.GRADED else [status, *said])
-
-
-def _csv(rows: Iterable[Sequence], encoding: str = "utf-8") -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue().encode(encoding, "replace")  # whoever wrote half a character: nobody's book depends on it
-
-
-def _cell(value: str | float | None) -> str | float:
-    """Return a value as it is safe in a spreadsheet: a text that would be run as a formula is marked as text."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value != "-":
-        return _FORMULA.sub("'", value)
-    return "" if value is None else value
-
-
-def _plain(value: str | None) -> str:
-    """Return a cell that a person has typed, or copied from a gradebook with the marks that `_cell` put there."""
-    return _GUARDED.sub(r"\1", (value or "").strip())

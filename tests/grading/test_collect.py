@@ -289,3 +289,15 @@ def test_an_empty_archive_is_one_sentence(tmp_path: Path):
     (tmp_path / "back.zip").write_bytes(io.BytesIO().getvalue())
     with pytest.raises(EdgelabError, match="neither a folder nor a zip"):
         collect(tmp_path / "back.zip")
+
+
+def test_other_files_than_notebooks_are_collected_by_their_endings(tmp_path: Path):
+    names = ["ada/leaderboard/mine/entry.json", "ada/leaderboard/mine/net.ONNX", "bob/01_halves.ipynb"]
+    names.append("Cy_7_assignsubmission_file_entry.json")
+    found = collect(folder_of(tmp_path, *names), (".json", ".onnx"), "nothing of the kind")
+    assert [(item.learner, item.user, Path(item.name).name, item.problem) for item in found] == [
+        ("Cy", "7", "Cy_7_assignsubmission_file_entry.json", ""),
+        ("ada", "", "entry.json", ""),
+        ("ada", "", "net.ONNX", ""),
+        ("bob", "", "01_halves.ipynb", "nothing of the kind"),
+    ]

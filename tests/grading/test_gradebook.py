@@ -11,6 +11,7 @@ from edgelab.errors import EdgelabError
 from edgelab.grading import gradebook
 from edgelab.grading.mark import Status, in_words
 from edgelab.grading.results import key
+from edgelab.grading.spreadsheet import plain
 from edgelab.i18n import translator
 
 LABS = {"01_halves": {"half": 3, "evens": 2}, "02_thirds": {"third": 10}}
@@ -88,7 +89,7 @@ def test_a_name_is_intact_and_harmless(tmp_path: Path, name: str, cell: str, fil
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_can_be_copied_back(tmp_path: Path, name: str):
     wanted, shown = NAMES[name]
-    assert gradebook._plain(shown).strip() == wanted.strip()
+    assert plain(shown).strip() == wanted.strip()
 
 
 def test_a_files_name_is_no_formula_where_semicolons_part_cells(tmp_path: Path):

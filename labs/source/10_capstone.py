@@ -33,8 +33,8 @@ dataset = data.load()
 lab_map("10_capstone")
 
 # %% [markdown]
-# You start from `resnet_tiny`. The course's baseline answers 3 000 training pictures and becomes its teacher. All choices are made by
-# **judges**: the last 1 000 training pictures, from which nothing has learnt. The test pictures stay closed until you have chosen.
+# You start from `resnet_tiny`. The course's baseline answers 3 000 training pictures and becomes its teacher. All choices are made by
+# **judges**: the last 1 000 training pictures, from which nothing has learnt. The test pictures stay closed until you have chosen.
 # Whoever chooses by the test has learnt from it.
 
 # %% workshop
@@ -262,7 +262,7 @@ explorers.finding_table(networks, mine, by_rank, limits)
 # %% [markdown]
 # ## The rival
 #
-# MLPerf Tiny's image classifier is a ResNet-8 in int8: 98 496 bytes, an arena of 55 984 (Banbury et al., 2021). Its data is CIFAR-10.
+# MLPerf Tiny's image classifier is a ResNet-8 in int8: 98 496 bytes, an arena of 55 984 (Banbury et al., 2021). Its data is CIFAR-10.
 # For *your* pictures a network of its shape was trained. Fairly? By the zoo's recipe, for as many multiply-accumulates as went
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #
@@ -293,7 +293,7 @@ rival.long_rival(dataset)
 #
 # ## How long does the battery last?
 #
-# MLPerf Tiny has the energy of one inference *measured*. For ResNet-8, on a Cortex-M4 (STM32L4R5), it is 5 496 µJ. One picture a second,
+# MLPerf Tiny has the energy of one inference *measured*. For ResNet-8, on a Cortex-M4 (STM32L4R5), it is 5 496 µJ. One picture a second,
 # nothing drawn in between, a coin cell of 225 mAh at 3 V. **For how many days?**
 
 # %% predict-days
@@ -302,8 +302,8 @@ battery.predict_days()
 # %% [markdown]
 # ### Exercise 4: days (2 points)
 #
-# A battery of `mah` at `volts` holds `mah / 1000` ampere hours; an hour has 3 600 seconds, and watt seconds are joules. It is emptied
-# by inferences of `joules` each, `per_second` of them, and by `watts` that are drawn all the time. A day has 86 400 seconds.
+# A battery of `mah` at `volts` holds `mah / 1000` ampere hours; an hour has 3 600 seconds, and watt seconds are joules. It is emptied
+# by inferences of `joules` each, `per_second` of them, and by `watts` that are drawn all the time. A day has 86 400 seconds.
 
 
 # %% days tags=["exercise"]

@@ -43,7 +43,7 @@ PICTURES = (1, 2, 5, 10, 20, 60, 120, 300, 600)  # a minute
 
 def cell_names() -> dict[str, str]:
     """Return what the batteries are called, in the learner's language."""
-    return {"CR2032": _("coin cell CR2032, 225 mAh"), "LiPo": _("lithium polymer, 1 000 mAh")}
+    return {"CR2032": _("coin cell CR2032, 225 mAh"), "LiPo": _("lithium polymer, 1 000 mAh")}
 
 
 def predict_days() -> Prediction:

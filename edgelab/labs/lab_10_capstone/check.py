@@ -75,6 +75,11 @@ _TABLE = [
     {"bytes": 18_100, "arena": 30_896, "accuracy": 0.8525},
     {"bytes": 28_032, "arena": 30_896, "accuracy": 0.9015},
 ]
+_UNLIKE = [  # costs of unlike size: a few bytes too many are more than many microseconds
+    {"bytes": 18_000, "us": 300, "accuracy": 0.8125},
+    {"bytes": 21_000, "us": 100, "accuracy": 0.7915},
+    {"bytes": 19_000, "us": 240, "accuracy": 0.8325},
+]
 _LIMITS = {"bytes": 20_480, "arena": 24_576}
 
 
@@ -135,6 +140,7 @@ def rank(answer: Callable) -> None:
             Case((_TABLE, tight), _rank(_TABLE, tight)),
             Case((_TABLE, {"bytes": 40_000}), _rank(_TABLE, {"bytes": 40_000})),
             Case((twins, _LIMITS), _rank(twins, _LIMITS)),
+            Case((_UNLIKE, {"bytes": 20_000, "us": 150}), _rank(_UNLIKE, {"bytes": 20_000, "us": 150})),
         ]
 
         def wrong(**change: object) -> Callable:
@@ -196,11 +202,11 @@ def days(answer: Callable) -> None:
             return lambda *args: factor * _days(*args)
 
         mistakes = [
-            Mistake(scaled(1_000), _("Milliampere hours: 1 000 mAh are 1 Ah.")),
-            Mistake(scaled(86_400), _("Those are seconds. A day has 86 400.")),
+            Mistake(scaled(1_000), _("Milliampere hours: 1 000 mAh are 1 Ah.")),
+            Mistake(scaled(86_400), _("Those are seconds. A day has 86 400.")),
             Mistake(scaled(24), _("Those are hours. A day has 24.")),
-            Mistake(scaled(1 / 3_600), _("A watt hour is 3 600 J.")),
-            Mistake(scaled(1 / 60), _("An hour has 3 600 seconds, not 60.")),
+            Mistake(scaled(1 / 3_600), _("A watt hour is 3 600 J.")),
+            Mistake(scaled(1 / 60), _("An hour has 3 600 seconds, not 60.")),
             Mistake(
                 lambda mah, volts, *rest: _days(mah, 1, *rest),
                 _("The voltage is missing: energy is charge times voltage."),

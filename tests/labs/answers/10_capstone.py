@@ -5,7 +5,7 @@
 def broken(measured, limits):
     found = []
     for name in limits:
-        value = measured[name] if name in measured else None
+        value = measured.get(name)
         if value is None or not value <= limits[name]:
             found += [name]
     return tuple(found)
@@ -202,7 +202,7 @@ def rank(table, limits):
 
 
 # %% days: hinted
-# 1 000 mAh are 1 Ah
+# 1 000 mAh are 1 Ah
 def days(mah, volts, joules, per_second, watts):
     return mah * 3600 * volts / (joules * per_second + watts) / 86_400
 

@@ -294,11 +294,11 @@ rival.duel_table(shop, champion, tflite_file, tested)
 rival.race(shop, onnx_file)
 
 # %% long-rival
-rival.long_rival(dataset)
+print(rival.long_rival(dataset))
 
 # %% [markdown]
-# The last sentence belongs to it: the rival has room to learn more, if one trains it for longer. **A claim of size or speed counts
-# only with its accuracy**, and an accuracy only with what it cost to train.
+# Read the last line, too: a larger network has room to learn more when it is trained for longer, and then the comparison is another
+# one. **A claim of size or speed counts only with its accuracy**, and an accuracy only with what it cost to train.
 #
 # ## How long does the battery last?
 #

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from edgelab.bars import Bar, track
 from edgelab.data import Split, normalize
-from edgelab.data.inputs import fast_layout, run_fast, run_on
+from edgelab.data.inputs import fast_layout, is_safe_fast, run_fast, run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
@@ -69,6 +69,7 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
         return History(loss=state["loss"], seconds=state["seconds"])
     with torch.no_grad():
         _logits, fast = run_fast(model.eval(), normalize(train.images[:2]))
+    fast = fast and is_safe_fast(model)
     layout = torch.channels_last if fast else torch.contiguous_format
     cast(Any, model).to(memory_format=layout)  # documented, but not among the types of `to`
     torch.manual_seed(run.seed)

@@ -4,6 +4,7 @@ Each command imports what it needs when it runs. What `--help` shows, docstrings
 as it is shown.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -46,6 +47,10 @@ def lab(
 
     if lang and lang not in LANGUAGES:
         raise EdgelabError(_("Choose --lang en or --lang es; there is no %(lang)r.") % {"lang": lang})
+    if os.environ.get("EDGELAB_DATASET"):
+        from edgelab.models.adopt import ready
+
+        os.environ["EDGELAB_DATASET"] = ready(os.environ["EDGELAB_DATASET"])
     if new:
         for path in launch.copy_new(new, folder):
             print(path)

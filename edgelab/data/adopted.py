@@ -161,14 +161,18 @@ def pictures_digest(train: Split, test: Split) -> str:
     return digest.hexdigest()
 
 
+def kind(channels: int) -> str:
+    """Return what a learner reads for pictures of so many channels."""
+    return _("grey") if channels == 1 else _("colour")
+
+
 def report(folder: Path, known: About) -> list[str]:
     """Return in sentences what was read of a folder, and what was not."""
     sizes = {"train": sum(known.train), "test": sum(known.test), "pixels": known.pixels, "n": len(known.classes)}
-    kind = _("grey") if known.channels == 1 else _("colour")
     text = _(
         "%(folder)s: classes: %(n)d; images to train on: %(train)d, to test with: %(test)d; %(pixels)d px, %(kind)s."
     )
-    lines = [text % {**sizes, "folder": folder, "kind": kind}]
+    lines = [text % {**sizes, "folder": folder, "kind": kind(known.channels)}]
     if known.left_out:
         named = ", ".join(f"{path} ({why})" for path, why in list(known.left_out.items())[:3])
         more = ", ..." if len(known.left_out) > 3 else ""

@@ -112,7 +112,7 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
     found = {name: row for name, row in rows(dataset.name).items() if row.accuracy is not None}
     if not found:
         raise EdgelabError(
-            _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset.name}
+            _("The table has no row for %(dataset)s yet: run the cell that adds one.") % {"dataset": dataset.title}
         )
     label, of = {
         "size": (_("size on disk (KiB)"), lambda row: row.size_bytes / 1024),

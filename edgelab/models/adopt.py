@@ -23,10 +23,7 @@ from edgelab.models.zoo import RECIPES, SHAPES, adopted_manifest
 from edgelab.train import fit
 
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 100
-ENOUGH = {
-    "train": 600,
-    "test": 400,
-}  # images: the labs calibrate on the first 512, and compare on the first 320 or more
+ENOUGH = {"train": 2_000, "test": 1_000}  # images that the labs speak of; lab 04 learns from 12,000
 _SIGNS = 11_000  # images, which the recipes' epochs for `signs` are meant for
 
 
@@ -144,6 +141,23 @@ def _epochs(name: str, loaded: data.Dataset) -> int:
     return max(FEWEST_EPOCHS, min(MOST_EPOCHS, math.ceil(wanted)))
 
 
+def ready(dataset: str) -> str:
+    """Return the name by which labs in any folder find a data set: of a folder, its whole path.
+
+    Raises:
+        EdgelabError: if there is no such data set, or no model was trained on it.
+    """
+    if dataset in SHAPES:
+        return dataset
+    if dataset != "cifar10" and not Path(dataset).expanduser().is_dir():
+        text = _("EDGELAB_DATASET is %(name)s: there is neither a data set nor a folder of that name.")
+        raise EdgelabError(text % {"name": dataset})
+    if not adopted_manifest(dataset):
+        text = _("No model was trained on %(name)s yet: run `%(command)s` first.")
+        raise EdgelabError(text % {"name": dataset, "command": f"edgelab adopt {dataset}"})
+    return dataset if dataset == "cifar10" else str(Path(dataset).expanduser().resolve())
+
+
 def _known(names: Sequence[str]) -> list[str]:
     """Return the models that were named, all of them for none."""
     strangers = [name for name in names if name not in RECIPES]
@@ -173,7 +187,7 @@ def _taken(dataset: str, pixels: int | None, again: bool) -> tuple[data.Dataset,
     print(*adopted.report(folder, known), sep="\n")
     for half, count in (("train", sum(known.train)), ("test", sum(known.test))):
         if count < ENOUGH[half]:
-            text = _("%(half)s/ has %(n)d images: with fewer than %(enough)d some cells of the labs have too few.")
+            text = _("%(half)s/ has %(n)d images; the labs speak of %(enough)d: expect wide intervals.")
             print(text % {"half": half, "n": count, "enough": ENOUGH[half]})
     loaded = data.load(folder)
     return loaded, known.digest

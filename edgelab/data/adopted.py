@@ -25,6 +25,7 @@ from edgelab.data.folder import HALVES, Found, find_images, must_have_images, re
 from edgelab.data.storage import Dataset, Split, atomic_write, data_dir
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.numbers import number
 
 PLACE = "edgelab"  # beside train/ and test/
 FEWEST_PIXELS, MOST_PIXELS, PHOTO_PIXELS = 24, 96, 32
@@ -168,9 +169,14 @@ def kind(channels: int) -> str:
 
 def report(folder: Path, known: About) -> list[str]:
     """Return in sentences what was read of a folder, and what was not."""
-    sizes = {"train": sum(known.train), "test": sum(known.test), "pixels": known.pixels, "n": len(known.classes)}
+    sizes = {
+        "train": number(sum(known.train)),
+        "test": number(sum(known.test)),
+        "pixels": known.pixels,
+        "n": len(known.classes),
+    }
     text = _(
-        "%(folder)s: classes: %(n)d; images to train on: %(train)d, to test with: %(test)d; %(pixels)d px, %(kind)s."
+        "%(folder)s: classes: %(n)d; images to train on: %(train)s, to test with: %(test)s; %(pixels)d px, %(kind)s."
     )
     lines = [text % {**sizes, "folder": folder, "kind": kind(known.channels)}]
     if known.left_out:

@@ -20,6 +20,7 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.models.retrain import record, shape, train_checkpoint, validation_images
 from edgelab.models.zoo import RECIPES, SHAPES, adopted_manifest
+from edgelab.numbers import number
 from edgelab.train import fit
 
 FEWEST_EPOCHS, MOST_EPOCHS = 4, 100
@@ -187,8 +188,8 @@ def _taken(dataset: str, pixels: int | None, again: bool) -> tuple[data.Dataset,
     print(*adopted.report(folder, known), sep="\n")
     for half, count in (("train", sum(known.train)), ("test", sum(known.test))):
         if count < ENOUGH[half]:
-            text = _("%(half)s/ has %(n)d images; the labs speak of %(enough)d: expect wide intervals.")
-            print(text % {"half": half, "n": count, "enough": ENOUGH[half]})
+            text = _("%(half)s/ has %(n)s images; the labs speak of %(enough)s: expect wide intervals.")
+            print(text % {"half": half, "n": number(count), "enough": number(ENOUGH[half])})
     loaded = data.load(folder)
     return loaded, known.digest
 

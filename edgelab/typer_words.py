@@ -63,12 +63,13 @@ class CommandWithLists(Command):
         lists = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         spread, current = list[str](), ""
         for word in args:
-            if word.startswith("-"):
+            if word.startswith("-") or Path(word).is_dir():
                 current = word if word in lists else ""
-            if current and word != current and not Path(word).is_dir():
-                spread += [current, word]
-            elif word not in lists:
-                spread, current = [*spread, word], ""
+                spread.append(word)
+            elif current and spread[-1] != current:
+                spread += [current, word]  # the second value and those behind it
+            else:
+                spread.append(word)
         return super().parse_args(ctx, spread)
 
 

@@ -209,7 +209,7 @@ tables.fault_table(study, distillation_loss)
 #
 # Here is an experiment of Hinton's, on our pictures. We take **one class out of the lessons**: the limit of 80 on the signs, the
 # shirt on Fashion-MNIST, the last class of other data. The teacher knows it. The student learns from soft targets of the other
-# pictures alone ($\alpha = 1$). Nobody ever shows it an 80.
+# pictures alone ($\alpha = 1$). Nobody ever shows it one of these.
 #
 # **How many of that class in the test will it name?**
 

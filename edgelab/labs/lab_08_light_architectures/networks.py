@@ -208,7 +208,7 @@ def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], co
             ax.plot(*zip(*members, strict=True), ls="-", ms=7, label=label, color=colour, marker=marker)
         plots.logarithmic(ax.xaxis, (1, 2, 5))
         if judged:
-            ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%)"))
+            ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%%), %(dataset)s") % {"dataset": dataset})
         else:
             plots.logarithmic(ax.yaxis, (1, 2, 5))
             ax.set(xlabel=_("MACs (M)"), ylabel=labels[cost])

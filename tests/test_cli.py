@@ -41,7 +41,7 @@ def started(monkeypatch) -> list:
 def test_help_names_every_command(run):
     result = run("--help")
     assert result.exit_code == 0
-    assert all(f" {command} " in result.output for command in ("lab", "doctor", "measure", "build"))
+    assert all(f" {command} " in result.output for command in ("lab", "adopt", "doctor", "measure", "build"))
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
@@ -151,7 +151,9 @@ def in_spanish(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("words", [[], ["lab"], ["grade"], ["build"]], ids=["all", "lab", "grade", "build"])
+@pytest.mark.parametrize(
+    "words", [[], ["lab"], ["adopt"], ["grade"], ["build"]], ids=["all", "lab", "adopt", "grade", "build"]
+)
 def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
     done = in_spanish(*words, "--help")
     assert done.returncode == 0
@@ -170,7 +172,7 @@ def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
         (["grade", "folder"], "Falta --out. Más: edgelab grade --help\n"),
         (["lab", "--foo"], "No existe la opción --foo. Más: edgelab lab --help\n"),
         (["lab", "--port", "x"], "Este valor no sirve para --port. Más: edgelab lab --help\n"),
-        (["nosuch"], "No existe la orden nosuch. Hay estas: lab, doctor, measure, build, grade, new-lab.\n"),
+        (["nosuch"], "No existe la orden nosuch. Hay estas: lab, adopt, doctor, measure, build, grade, new-lab.\n"),
     ],
     ids=["argument missing", "option missing", "no such option", "no number", "no such command"],
 )

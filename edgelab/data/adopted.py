@@ -8,10 +8,12 @@ the pictures that were set aside when it was trained.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
-import shutil
+import random
 import statistics
 import tempfile
 import zipfile
@@ -93,13 +95,13 @@ def load(folder: Path) -> Dataset | None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a digest of the names and sizes of all files in train/ and test/; none is opened."""
+    """Return a digest of the names and sizes of the files in train/ and test/ but hidden ones; none is opened."""
     digest = hashlib.sha256()
     for half in HALVES:
         for root, below, names in os.walk(folder / half):
             below.sort()
-            for path in (Path(root, name) for name in sorted(names)):
-                digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+            for path in (Path(root, name) for name in sorted(names) if not name.startswith(".")):
+                digest.update(f"{path.relative_to(folder).as_posix()} {path.lstat().st_size}\n".encode())
     return digest.hexdigest()
 
 
@@ -113,34 +115,45 @@ def take(folder: Path, pixels: int | None = None) -> About:
     Raises:
         EdgelabError: as `find_images`; for more than 200 classes; for a folder that cannot be written to.
     """
-    found, broken = find_images(folder), list[Path]()
-    if len(found.classes) > MOST_CLASSES:
+    everything, broken = find_images(folder), list[Path]()
+    if len(everything.classes) > MOST_CLASSES:
         text = _("%(folder)s holds %(n)d classes: the course takes %(most)d at most.")
-        raise EdgelabError(text % {"folder": folder / "train", "n": len(found.classes), "most": MOST_CLASSES})
+        raise EdgelabError(text % {"folder": folder / "train", "n": len(everything.classes), "most": MOST_CLASSES})
     _must_be_writable(folder)
-    files = fingerprint(folder)
-    halves = read_images(found, pixels or usual_side(found), broken)
-    must_have_images(folder, *halves)
-    grey = all(_is_grey(half.images) for half in halves)
-    drawn = [_drawn(half, grey) for half in halves]
-    kept = [
-        half[: max(1, MOST_BYTES[name] // half.images[0].numel())] for name, half in zip(HALVES, drawn, strict=True)
-    ]
-    train, test = (torch.bincount(half.labels, minlength=len(found.classes)).tolist() for half in kept)
+    files, side = fingerprint(folder), pixels or usual_side(everything)
+    found = with_room(everything, side)
+    read = read_images(found, side, broken)
+    must_have_images(folder, *read)
+    grey = all(_is_grey(half.images) for half in read)
+    halves = {name: _drawn(half, grey) for name, half in zip(HALVES, read, strict=True)}
+    counts = {name: half.labels.bincount(minlength=len(found.classes)).tolist() for name, half in halves.items()}
     reasons = found.left_out | dict.fromkeys(broken, _("it cannot be read"))
     known = About(
         classes=list(found.classes),
-        pixels=kept[0].images.shape[-1],
-        channels=kept[0].images.shape[1],
-        train=train,
-        test=test,
+        pixels=side,
+        channels=1 if grey else 3,
+        train=counts["train"],
+        test=counts["test"],
         left_out={path.relative_to(folder).as_posix(): why for path, why in sorted(reasons.items())},
-        no_room=sum(map(len, drawn)) - sum(map(len, kept)),
+        no_room=len(everything.files()) - len(found.files()),
         files=files,
-        digest=pictures_digest(*kept),
+        digest=pictures_digest(halves["train"], halves["test"]),
     )
-    _write(adopted_dir(str(folder)), known, dict(zip(HALVES, kept, strict=True)))
+    _write(adopted_dir(str(folder)), known, halves)
     return known
+
+
+def with_room(found: Found, side: int) -> Found:
+    """Return the files that fit into memory as pictures of `side` pixels: of each class the same share, by lot."""
+    halves = {}
+    for name, by_class in found.halves.items():
+        share = MOST_BYTES[name] / (3 * side * side * max(1, sum(map(len, by_class.values()))))
+        lot = random.Random(_SEED)
+        halves[name] = {
+            label: paths if share >= 1 else sorted(lot.sample(paths, math.ceil(share * len(paths))))
+            for label, paths in by_class.items()
+        }
+    return dataclasses.replace(found, halves=halves)
 
 
 def usual_side(found: Found) -> int:
@@ -195,9 +208,11 @@ def report(folder: Path, known: About) -> list[str]:
 def _write(place: Path, known: About, halves: dict[str, Split]) -> None:
     """Write what was read; `about.json` comes last, so that half of it is nothing."""
     before = about(place.parent)
+    (place / "about.json").unlink(missing_ok=True)
     if before is None or before.digest != known.digest:
-        shutil.rmtree(place)
-        place.mkdir()
+        for name in ("manifest.json", "*.safetensors", "*.training", ".*.part"):
+            for path in place.glob(name):
+                path.unlink()
     arrays = {f"{name}_images": half.images.numpy() for name, half in halves.items()}
     arrays |= {f"{name}_labels": half.labels.numpy() for name, half in halves.items()}
     with atomic_write(place / "images.npz") as file:

@@ -13,7 +13,7 @@ from edgelab import cli
 from edgelab.course import launch
 from edgelab.errors import EdgelabError
 
-COMMANDS = ("lab", "doctor", "measure", "table", "enter", "leaderboard", "build", "grade", "new-lab")
+COMMANDS = ("lab", "adopt", "doctor", "measure", "table", "enter", "leaderboard", "build", "grade", "new-lab")
 LAB = "# %% [markdown]\n# # Title\n\n# %% one\nprint(1)\n#> 1\n"
 
 
@@ -153,7 +153,9 @@ def in_spanish(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["lab"], ["measure"], ["table"], ["enter"], ["leaderboard"], ["grade"], ["build"]], ids=" ".join
+    "words",
+    [[], ["lab"], ["adopt"], ["measure"], ["table"], ["enter"], ["leaderboard"], ["grade"], ["build"]],
+    ids=" ".join,
 )
 def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
     done = in_spanish(*words, "--help")

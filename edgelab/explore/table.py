@@ -138,7 +138,7 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
     are known, the others are left out.
     """
     with plots.figure(height=3.4) as fig:
-        return plots.picture(fig, draw_front(fig, rows(dataset.name), dataset.name, cost))
+        return plots.picture(fig, draw_front(fig, rows(dataset.name), dataset.title, cost))
 
 
 def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -> str:

@@ -314,7 +314,7 @@ for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
 explorers.budget_explorer()
 
 # %% [markdown]
-# Here is the baseline on every device at once, with 33 ms for a picture and 5 mJ of energy.
+# Here is the baseline on every device at once, with 33 ms for a picture of 32×32 pixels and 5 mJ of energy.
 
 # %% verdicts
 explorers.verdict_table(deadline_ms=33, energy_mj=5)
@@ -330,7 +330,7 @@ explorers.verdict_table(deadline_ms=33, energy_mj=5)
 #
 # </details>
 #
-# And the estimate? For the arithmetic and the memory alone you found less than 2 mJ. The Arduino takes 60.2 mJ for a road sign:
+# And the estimate? For the arithmetic and the memory alone a picture of that size takes less than 2 mJ. The Arduino takes 60.2 mJ for it:
 # more than thirty times as much, for a whole chip that is switched on for six seconds.
 
 # %% [markdown]

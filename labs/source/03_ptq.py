@@ -92,8 +92,8 @@ for name, onnx_file in {"float32": float_file, "int8": int8_file}.items():
 files.whom_it_hurt(float_file, int8_file, dataset)
 
 # %% [markdown]
-# The average hardly moves, and still some answers change, in both directions: where the float model was undecided, a small
-# rounding error decides.
+# On signs and on clothes the average hardly moves, and still some answers change, in both directions: where the float model was
+# undecided, a small rounding error decides.
 #
 # That is how far PTQ gets. Now we take it apart: four steps, and you write them.
 
@@ -504,7 +504,7 @@ written = {"accuracy": accuracy, "file": mobilenet_file, "precision": "int8"}
 table.add("MobileNet int8", mobilenet, dataset, **written)
 
 # %% baseline-int8
-recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]
+recorded = models.manifest(dataset.name)[f"{dataset.name}/resnet"]["accuracy"]
 written = {"accuracy": recorded, "file": float_file}
 table.add("baseline in ONNX Runtime", baseline, dataset, **written)
 

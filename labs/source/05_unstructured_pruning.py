@@ -337,7 +337,7 @@ bills.bill_table(baseline, pruned, dense_file, zeros_file)
 flash.flash_table(baseline, pruned, data.normalize(lessons.images[:64]))
 
 # %% [markdown]
-# We observe that the decoded weights need more RAM than all activations did: this interpreter keeps several layers in it at once.
+# We observe that the decoded weights need more RAM than all activations of a small picture did: this interpreter keeps several layers in it at once.
 # The NPU reads its own compressed stream, and its flash shrinks at no cost in RAM. It gains little time: it waits for fewer
 # weights, but still multiplies by every zero.
 #
@@ -417,7 +417,7 @@ training.pattern_table(baseline, exam)
 # images, to save time.)
 
 # %% claim-table
-recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]
+recorded = models.manifest(dataset.name)[f"{dataset.name}/resnet"]["accuracy"]
 written = {"accuracy": recorded, "file": dense_file}
 table.add("baseline in ONNX Runtime", baseline, dataset, **written)
 
@@ -430,7 +430,7 @@ table.show(dataset)
 table.pareto(dataset)
 
 # %% [markdown]
-# The new row has the size and the memory of the dense model, and is less accurate. The table counts what a dense runtime makes of it,
+# The new row has the size and the memory of the dense model, and on signs and clothes it is less accurate. The table counts what a dense runtime makes of it,
 # and so it is beaten by size. (Should it be on the front by latency, that is chance: rows are not measured in turns.)
 
 # %% progress

@@ -201,17 +201,17 @@ hidden.show([distillers.mostly(works, one) for one in kinds])
 tables.fault_table(study, distillation_loss)
 
 # %% [markdown]
-# Compare with the last row, a student that had labels and no teacher. One fault is a disaster, and you would have seen it. The
-# other two look like a student that is somewhat worse. Nobody looks for a fault there: one concludes that distillation
+# Compare with the last row, a student that had labels and no teacher. On signs and on clothes one fault is a disaster, and you
+# would have seen it. The other two look like a student that is somewhat worse. Nobody looks for a fault there: one concludes that distillation
 # gives nothing.
 #
 # ## A class it never saw
 #
 # Here is an experiment of Hinton's, on our pictures. We take **one class out of the lessons**: the limit of 80 on the signs, the
-# shirt on Fashion-MNIST. The teacher knows it. The student learns from soft targets of the other pictures alone ($\alpha = 1$).
-# Nobody ever shows it an 80.
+# shirt on Fashion-MNIST, the last class of other data. The teacher knows it. The student learns from soft targets of the other
+# pictures alone ($\alpha = 1$). Nobody ever shows it one of these.
 #
-# **How many of the 80s in the test will it name?**
+# **How many of that class in the test will it name?**
 
 # %% predict-never-seen
 tables.predict_never_seen()
@@ -236,8 +236,8 @@ reveal("never-seen", 100 * own)
 explorers.never_seen_explorer(study)
 
 # %% [markdown]
-# Labels say nothing of a class that is not there. A bias then finds what is unlike all the others: fewer of the class, at a
-# higher price for the rest. The teacher has said of every 30 how much it looks like an 80, and of every pullover how much like
+# Labels say nothing of a class that is not there. A bias then finds what is unlike all the others: on signs and clothes fewer of
+# the class, at a higher price for the rest. The teacher has said of every 30 how much it looks like an 80, and of every pullover how much like
 # a shirt. From that the student knows what to look for.
 #
 # ## When does it help?
@@ -260,7 +260,7 @@ few = study.gain("few distilled", over="few alone")
 reveal("few-labels", few.mean, few)
 
 # %% [markdown]
-# That is clear. And with a label for every picture? There are controls as well, so that the teacher is not praised for
+# On signs and on clothes that is clear. And with a label for every picture? There are controls as well, so that the teacher is not praised for
 # what others do:
 #
 # - **labels smoothed**: 10 % of the probability is spread over all classes, by nobody who knows anything;
@@ -346,7 +346,7 @@ tables.hint_table(study, hint_loss)
 #
 # **The claim:** a student comes close to its teacher with a fraction of the parameters.
 #
-# **What you saw:** with few labels the teacher wins many points, clear of chance. With many labels look at your interval. And
+# **What you saw:** with few labels the teacher of signs or of clothes wins many points, clear of chance. With many labels look at your interval. And
 # *close* depends on the student: this one is small, and stays well behind.
 #
 # The student goes into your table, as a file for ONNX Runtime. There it is judged on **all** test pictures: on the signs on

@@ -209,10 +209,13 @@ def named(logits: torch.Tensor, labels: torch.Tensor, label: int, bias: float = 
     return float(right[labels == label].float().mean()), float(right.float().mean())
 
 
-def follows_teacher(study: Study, way: str) -> float:
-    """Return the share of a student's mistakes that are what the teacher holds likeliest but for the truth."""
+def follows_teacher(study: Study, way: str) -> float | None:
+    """Return the share of a student's mistakes that are what the teacher holds likeliest but for the truth.
+
+    None for a student without mistakes.
+    """
     split = study.exam[:ASKED]
     theirs = remembered(study.teacher, split).scatter(1, split.labels[:, None], -torch.inf).argmax(1)
     mine = predict(study.student(way), split).argmax(1)
     wrong = mine != split.labels
-    return float((mine[wrong] == theirs[wrong]).float().mean())
+    return float((mine[wrong] == theirs[wrong]).float().mean()) if wrong.any() else None

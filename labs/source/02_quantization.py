@@ -224,7 +224,7 @@ for before, code, after in zip(x[0, :4], codes[0, :4], back[0, :4], strict=True)
 print(f"{(x - back).abs().max() / scale:.3f} s")
 
 # %% [markdown]
-# Half a step $s$, as long as nothing saturates. The *step* is what rounding costs, and the range decides how long a step is.
+# Half a step $s$, as long as nothing saturates. The *step* is what rounding costs, and the range decides its length.
 
 # %% [markdown]
 # ## Clip the range, or keep it?
@@ -233,7 +233,7 @@ print(f"{(x - back).abs().max() / scale:.3f} s")
 # share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error at
 # every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
 #
-# Its title says how large the error is beside the tensor, each as the root of its mean square. Less is better.
+# Its title says how large the error is beside the tensor. Less is better.
 #
 # 1. Take the *weights* at 3 bits. Which part of the range gives the smallest error? And at 8 bits?
 # 2. Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
@@ -538,7 +538,7 @@ rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 # does that in three steps: `prepare` marks what is to be rounded, `calibrate` fixes every scale, `convert` rounds. `to_onnx`
 # writes the result as a file with int8 weights in it.
 #
-# Before you run the cells: how much smaller will the file be? How much faster will it run? And what will it cost in accuracy?
+# Before you run the cells: how much smaller will the file be, how much faster, and at what cost in accuracy?
 
 # %% weight-only
 example = data.normalize(dataset.test.images[:1])

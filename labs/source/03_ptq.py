@@ -36,9 +36,8 @@ lab_map("03_ptq")
 # ## First the answer, then how it is made
 #
 # We are going to write the baseline twice for ONNX Runtime, a program that runs models fast on CPUs: in 32-bit floats and in
-# 8-bit integers. (The file with int8 weights of lab 02 was almost four times smaller. Now the activations become integers too.)
-# **How many times smaller is the second file, and how many times faster does it run on one core?** A factor below 1 means larger,
-# or slower.
+# 8-bit integers. (Lab 02's file with int8 weights was almost four times smaller.) **How many times smaller is the second file, and
+# how many times faster does it run on one core?** A factor below 1 means larger, or slower.
 
 # %% predict-size
 files.predict_size()
@@ -71,9 +70,12 @@ files.size_table(float_file, int8_file)
 # The weights did become four times smaller. The biases did not: the integer kernel adds them to a 32-bit accumulator, so they stay
 # 32 bits wide. Every channel brings a scale of its own, and the graph now says where to round.
 #
-# And the speed? With the **VNNI** instructions one instruction on 512 bits multiplies 64 pairs of 8-bit numbers; its float
-# counterpart multiplies 16. If your processor has none of this, your factor is smaller, perhaps close to 1. The machine card of
-# lab 00 tells.
+# <details><summary>And the speed?</summary>
+#
+# With the **VNNI** instructions one instruction on 512 bits multiplies 64 pairs of 8-bit numbers; its float counterpart
+# multiplies 16. If your processor has none of this, your factor is smaller, perhaps close to 1. The machine card of lab 00 tells.
+#
+# </details>
 #
 # Does the runtime really compute in integers? Ask it. `QLinearConv` is a convolution on 8-bit codes; `QuantizeLinear` and
 # `DequantizeLinear` are the way into the integers and out of them.
@@ -95,7 +97,7 @@ files.whom_it_hurt(float_file, int8_file, dataset)
 # On signs and on clothes the average hardly moves, and still some answers change, in both directions: where the float model was
 # undecided, a small rounding error decides.
 #
-# That is how far PTQ gets. Now we take it apart: four steps, and you write them.
+# That is how far PTQ gets. Now take it apart, in four steps.
 
 # %% [markdown]
 # ## Step one: fold the batch norm
@@ -111,8 +113,8 @@ files.whom_it_hurt(float_file, int8_file, dataset)
 #
 # ### Exercise 1: fold a batch norm (3 points)
 #
-# Let $x_c = W_c * \text{input} + b_c$. ($*$ is the convolution.) Put that into the formula above and sort the terms. With $f_c =
-# \gamma_c / \sqrt{\sigma_c^2 + \varepsilon}$ you should arrive at
+# Let $x_c = W_c * \text{input} + b_c$. ($*$ is the convolution.) Put that into the formula above and sort the terms. With
+# $f_c = \gamma_c / \sqrt{\sigma_c^2 + \varepsilon}$ you should arrive at
 #
 # $$W'_c = f_c\, W_c \qquad b'_c = (b_c - \mu_c)\, f_c + \beta_c$$
 #
@@ -493,7 +495,7 @@ channels.cure_table(suspect, blamed)
 # them. At hardly any cost, for a network whose ranges are benign, and you know how to look.
 #
 # Three rows come into your table: the float file, for a fair comparison in one runtime; MobileNetV1 at a quarter of its width, in
-# int8 with both cures, which it hardly needs; and the file of your own `quantize_model`.
+# int8 with both cures; and the file of your own `quantize_model`.
 
 # %% mobilenet-int8
 equalized = calibrate(prepare(equalize(mobilenet)), pictures[:128])

@@ -17,7 +17,7 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
-from edgelab.i18n import _
+from edgelab.i18n import _, named
 from edgelab.labs.lab_08_light_architectures import record
 from edgelab.models import load_pretrained
 from edgelab.numbers import number
@@ -102,7 +102,7 @@ def arena_table(files: dict[str, tuple[str, Path]], dataset: data.Dataset, by_ha
         words = whole.words or words
         size = Path(path).stat().st_size
         cells = [size, ours, whole.bytes, whole.bytes - ours]
-        rows.append([escape(shown), *(number(cell / 1024, ".1f") for cell in cells)])
+        rows.append([escape(named(shown)), *(number(cell / 1024, ".1f") for cell in cells)])
     if words:
         print(words)
     heads = [

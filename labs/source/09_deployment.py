@@ -40,7 +40,7 @@ dataset = data.load()
 student = models.load_pretrained("resnet_tiny", dataset.name)
 baseline = models.load_pretrained("resnet", dataset.name)
 image = data.normalize(dataset.test.images[:1])
-pictures = data.normalize(dataset.train.images[:256])  # to calibrate on
+pictures = data.normalize(dataset.train.images[:64])  # to calibrate on
 tests = data.normalize(dataset.test.images[:200])
 
 # %% map
@@ -371,7 +371,7 @@ memory.lifetime_explorer(litert_file, arena_by_hand)
 # %% [markdown]
 # Go to the operator where your peak lies: three buffers, as in lab 01. The block's input waits for the addition.
 #
-# Your sum is known now. **How many KiB of arena does the interpreter really take for the student?**
+# **How many KiB of arena does the interpreter really take for the student?**
 
 # %% predict-arena
 memory.predict_arena()
@@ -440,8 +440,8 @@ print(f"{its_cycles:.2f} cycles, {guessed_ms:.0f} ms")
 # > 1.96 cycles, 204 ms
 
 # %% [markdown]
-# That is one estimate. The keyword network is made of depthwise separable convolutions, and ResNet-8 of full ones. You know from lab 08
-# what that does to arithmetic. **What was published for ResNet-8 on this board, in the same software?**
+# The keyword network is made of depthwise separable convolutions, ResNet-8 of full ones. You know from lab 08 what that does to
+# arithmetic. **What was published for ResNet-8 on this board, in the same software?**
 
 # %% predict-cortex
 cortex.predict_cortex()
@@ -452,13 +452,13 @@ reveal("cortex", published_result.ms, cortex.published_table())
 
 # %% [markdown]
 # Full convolutions need fewer cycles per MAC: the estimate was a quarter too high. Within a factor of 1.5 is
-# what this method gives, and often that is enough to know whether a network has a chance.
+# what this method gives, often enough to know whether a network has a chance.
 #
 # But look at the two rows of ResNet-8. **One network, one chip, more than four times as long**: TensorFlow Lite Micro as it was in 2021, against
 # the maker's library, which is newer. Before you buy a faster chip, look for faster kernels. And 2 MACs in a cycle, the datasheet's peak in lab 01,
 # is far from both.
 #
-# Here are the course's networks on that board, by your function, and on an **NPU** of 500 MHz by the estimate of its compiler.
+# The course's networks on that board, by your function, and on an **NPU** of 500 MHz, by its compiler's estimate:
 
 # %% device-table
 zoo = memory.with_files(micro_files, dataset)

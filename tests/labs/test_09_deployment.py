@@ -41,7 +41,7 @@ def student(dataset, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         model = models.load_pretrained("resnet_tiny", dataset.name)
-        written = runtimes.write_all(model, "student", data.normalize(dataset.train.images[:256]))
+        written = runtimes.write_all(model, "student", data.normalize(dataset.train.images[:64]))
         files = {key: path.absolute() for key, path in written.files.items()}
         return runtimes.Written(model, written.codes, files)
 
@@ -130,7 +130,7 @@ def test_the_runtimes_are_drawn_and_the_title_says_what_threads_bring():
 
 def test_where_two_threads_pay_is_said():
     count = len(threads.CHANNELS)
-    late = {("full", "int8"): [0.5] * 3 + [1.5] * (count - 3)}
+    late = {("full", "int8"): [0.5] * 2 + [1.5] * (count - 2)}
     assert "from 0.59 million MACs" not in threads.thread_plot(late, "int8", "full").description
     assert "from 2.4 million MACs in a layer on" in threads.thread_plot(late, "int8", "full").description
     always, never = ({("full", "int8"): [value] * count} for value in (1.5, 0.5))

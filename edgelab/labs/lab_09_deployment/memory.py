@@ -19,6 +19,7 @@ from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _, named
 from edgelab.labs.lab_08_light_architectures import record
+from edgelab.measure.threads import torch_threads
 from edgelab.models import load_pretrained
 from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
@@ -32,6 +33,7 @@ NAMES = {
 }
 
 
+@torch_threads(1)
 def write_micro(dataset: data.Dataset, pictures: torch.Tensor) -> dict[str, tuple[str, Path]]:
     """Write the zoo's networks for a microcontroller, in int8; return each one's name in the zoo and its file."""
     files = {}

@@ -51,7 +51,8 @@ def write_all(model: nn.Module, name: str, pictures: torch.Tensor) -> Written:
 
 def write_zoo(networks: Mapping[str, nn.Module], pictures: torch.Tensor) -> dict[str, Written]:
     """Return each network of the zoo as `write_all` writes it, under a bar."""
-    return {name: write_all(model, name, pictures) for name, model in track(networks.items(), _("writing files"))}
+    with torch_threads(1):
+        return {name: write_all(model, name, pictures) for name, model in track(networks.items(), _("writing files"))}
 
 
 def time_all(written: Written, image: torch.Tensor, *, micro: bool = False, seconds: float = 0.15) -> dict[Key, float]:

@@ -12,6 +12,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,7 +83,7 @@ def _imported(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # dataclasses and pickles look for it there
     sys.path.insert(0, str(path.resolve().parent))  # it may import what lies beside it
-    _guarded(lambda: spec.loader.exec_module(module), path, _("it cannot be imported"))
+    _guarded(partial(spec.loader.exec_module, module), path, _("it cannot be imported"))
     return module
 
 

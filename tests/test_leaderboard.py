@@ -196,7 +196,7 @@ def test_the_table_has_a_cell_for_each_column_of_every_line():
 def unscored(monkeypatch, tmp_path: Path):
     """Enter without measuring: the figures are made up. Return a model file."""
     monkeypatch.setattr(entering, "score", lambda path, dataset, beside: figures(bytes=path.stat().st_size))
-    monkeypatch.setattr(entering, "write_baseline", lambda dataset, suffix, folder: None)
+    monkeypatch.setattr(entering, "baseline_file", lambda dataset, suffix: None)
     (tmp_path / "net.onnx").write_bytes(b"a model")
     return tmp_path / "net.onnx"
 

@@ -29,7 +29,7 @@ class Line:
             "not measured" (it could not be, through no fault of the row), "refused" or "unreadable".
         figures: those that count: measured here, or else as claimed.
         reasons: why it is not measured, refused or unreadable.
-        twins: who else handed in the same file.
+        twins: who else handed in an entry of the same file.
         by_size: its rank, None without one.
         by_speed: its rank within its runtime, None without one.
     """

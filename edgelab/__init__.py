@@ -4,9 +4,15 @@ The subpackages are imported one by one (`from edgelab import measure`), so that
 nothing and loads no torch.
 """
 
+import os
+
 from edgelab import _torchvision
 
 _torchvision.install()
+# Torch's threads sleep while they wait for one another. By default they spin: as fast on an idle machine, and on a busy
+# one, where another program holds a core, training took 1.6 times as long (two threads on two cores). It holds for a
+# torch that is imported afterwards, and for all that is started from here: kernels, graders, measuring children.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> str:

@@ -1,9 +1,10 @@
-"""The command line: `edgelab lab`, `doctor`, `measure`, `table`, `enter`, `leaderboard`, `build`, `grade`, `new-lab`.
+"""The command line: `edgelab lab`, `adopt`, `doctor`, `measure`, `table`, `enter`, `leaderboard`, `build` and so on.
 
 Each command imports what it needs when it runs. What `--help` shows, docstrings of commands and `help=`, is translated
 as it is shown.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +16,7 @@ import typer
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _, language
-from edgelab.typer_words import Command, Commands
+from edgelab.typer_words import Command, Commands, CommandWithLists
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, help="Optimise models for Edge AI, and measure it."
@@ -46,6 +47,10 @@ def lab(
 
     if lang and lang not in LANGUAGES:
         raise EdgelabError(_("Choose --lang en or --lang es; there is no %(lang)r.") % {"lang": lang})
+    if os.environ.get("EDGELAB_DATASET"):
+        from edgelab.models.adopt import ready
+
+        os.environ["EDGELAB_DATASET"] = ready(os.environ["EDGELAB_DATASET"])
     if new:
         for path in launch.copy_new(new, folder):
             print(path)
@@ -57,6 +62,22 @@ def lab(
     print(_("JupyterLab starts. Stop it with Ctrl-C."), flush=True)
     launch.choose_menus(folder, lang)
     launch.start(launch.jupyter_arguments(folder, lang, chosen, browser=browser, page=page))
+
+
+@app.command(cls=CommandWithLists)
+def adopt(
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER|cifar10", help="Your images, in train/<class>/, test/<class>/.")
+    ],
+    models: Annotated[list[str] | None, typer.Option(metavar="MODEL...", help="Train these; all by default.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="How long it may take, about.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=24, max=96, help="Width and height that the models see.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Read the images anew, and train what is trained.")] = False,
+) -> None:
+    """Train the course's models on images of your own, so that all labs run on them."""
+    from edgelab.models.adopt import adopt as adopt_images
+
+    adopt_images(folder, models or (), minutes=minutes, pixels=pixels, again=again)
 
 
 @command()

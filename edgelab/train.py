@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from edgelab.bars import Bar, track
 from edgelab.data import Split, normalize
-from edgelab.data.inputs import fast_layout, run_fast, run_on
+from edgelab.data.inputs import fast_layout, is_safe_fast, run_fast, run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.resuming import Keeper
 
 
 @dataclass
@@ -38,7 +39,9 @@ class History:
     interrupted: bool = False
 
 
-def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: Any) -> History:
+def fit(
+    model: nn.Module, train: Split, *, val: Split | None = None, resume: Path | None = None, **options: Any
+) -> History:
     """Train `model` on the split `train` in place and return the `History`.
 
     Options, with their defaults: `epochs=10`, `lr=0.1` (the peak of a one-cycle schedule), `batch_size=128`,
@@ -51,6 +54,9 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     With `val`, the weights of the best epoch on that split are kept; without it, the last ones. Ctrl-C ends the run
     early with the weights kept so far, except inside `remembering`. A last batch of one image joins the one before it:
     no batch norm can learn of one. Source of the schedule: Smith and Topin, 2018, "Super-convergence".
+
+    With `resume`, a path, each epoch is kept there, and a training of the same options that was stopped or killed goes
+    on behind its last whole epoch. The file stays when the training is done: remove it.
 
     It trains where the model is: after `model.cuda()`, on the GPU.
 
@@ -69,6 +75,7 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
         return History(loss=state["loss"], seconds=state["seconds"])
     with torch.no_grad():
         _logits, fast = run_fast(model.eval(), normalize(train.images[:2]))
+    fast = fast and is_safe_fast(model)
     layout = torch.channels_last if fast else torch.contiguous_format
     cast(Any, model).to(memory_format=layout)  # documented, but not among the types of `to`
     torch.manual_seed(run.seed)
@@ -80,8 +87,15 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
     total = max(4, run.epochs * steps)  # with fewer, there is no step between the ends of the warm-up to divide by
     warmup = max(0.25, 2 / total)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, run.lr, total_steps=total, pct_start=warmup)
-    history, best, start = History(), None, time.perf_counter()
+    history, best = History(), None
+    plan = {"epochs": run.epochs, "lr": run.lr, "batch": run.batch_size, "decay": run.weight_decay, "seed": run.seed}
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    keeper = Keeper(resume, {**plan, "images": len(train)}, parts)
+    if (reached := keeper.take_up()) is not None:
+        history, best = History(**reached["history"]), reached["best"]
+    start = time.perf_counter() - sum(history.seconds[-1:])
     bar = Bar(run.epochs * steps, _("training"), unit=_("batch"), disable=not run.progress)
+    bar.update(len(history.loss) * steps)
     threads = _Threads(run.epochs * steps)
 
     def on_step() -> None:
@@ -90,7 +104,7 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
         threads.step()
 
     try:
-        for _epoch in range(run.epochs):
+        for epoch in range(len(history.loss), run.epochs):
             history.loss.append(_one_epoch(model, train, run, optimizer, on_step, fast))
             history.seconds.append(time.perf_counter() - start)
             if val is not None:
@@ -99,6 +113,7 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
                     best = copy.deepcopy(model.state_dict())
                 history.val_accuracy.append(accuracy)
                 bar.note(accuracy=f"{accuracy:.2%}")
+            keeper.keep(epoch + 1, history=asdict(history), best=best)
     except KeyboardInterrupt:
         history.interrupted = True
     finally:
@@ -106,7 +121,10 @@ def fit(model: nn.Module, train: Split, *, val: Split | None = None, **options: 
         threads.close()
     if history.interrupted and memory is not None:
         raise Interrupted
-    if history.interrupted and best is not None:  # said once the bar has ended its line
+    if history.interrupted and resume is not None:
+        text = _("Training was interrupted: epochs kept: %(n)d of %(of)d.")
+        print(text % {"n": keeper.epochs, "of": run.epochs})
+    elif history.interrupted and best is not None:  # said once the bar has ended its line
         print(_("Training was interrupted: the weights of the best epoch so far are kept."))
     elif history.interrupted:
         print(_("Training was interrupted: its last weights are kept, and its schedule is not finished."))
@@ -176,7 +194,7 @@ _TRIED = 4  # batches with all threads, and then with one
 
 
 class _Threads:
-    """The faster of all threads and one, found by trying both: on a busy machine threads wait for each other."""
+    """All threads where they win a tenth, else one, found by trying both: on a busy machine they wait a lot."""
 
     def __init__(self, steps: int):
         self.all = torch.get_num_threads()
@@ -196,7 +214,7 @@ class _Threads:
             torch.set_num_threads(1)
         elif done == 2 * _TRIED + 2:
             many, one = min(self._seconds[1 : _TRIED + 1]), min(self._seconds[_TRIED + 2 :])
-            if many <= 1.1 * one:
+            if many <= 0.9 * one:
                 torch.set_num_threads(self.all)
             self.open = False
 

@@ -1,6 +1,7 @@
 """What Typer says of itself, in the learner's language: headings, `--help`, and one sentence for a command mistyped."""
 
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -50,6 +51,26 @@ class _InWords:
 
 class Command(_InWords, TyperCommand):
     """One command of the course's."""
+
+
+class CommandWithLists(Command):
+    """A command whose options of several values take them one after another: `--models a b`, not `--models a`, twice.
+
+    A word that is a folder ends the list.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lists = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread, current = list[str](), ""
+        for word in args:
+            if word.startswith("-") or Path(word).is_dir():
+                current = word if word in lists else ""
+                spread.append(word)
+            elif current and spread[-1] != current:
+                spread += [current, word]  # the second value and those behind it
+            else:
+                spread.append(word)
+        return super().parse_args(ctx, spread)
 
 
 class Commands(_InWords, TyperGroup):

@@ -1,6 +1,7 @@
 """What Binder builds: the pinned versions, on the right Python, within a folder that switches the root's files off."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,14 @@ def test_the_dockerfile_has_the_courses_python_and_data(dockerfile):
     assert "3.11" in dockerfile
     assert "dataset-fashion-mnist" in dockerfile
     assert "binder/postBuild" in dockerfile
+
+
+def test_kernels_on_binder_get_what_importing_edgelab_sets(dockerfile):
+    assert re.search(r"ENV R2D_ENTRYPOINT=.*binder/start", dockerfile)
+    shown = subprocess.run(
+        [ROOT / "binder" / "start", "printenv", "OMP_WAIT_POLICY"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"{os.environ['OMP_WAIT_POLICY']}\n"
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision", "onnxruntime", "jupyterlab", "ipywidgets", "numpy"])

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from edgelab import cli
 from edgelab.course import launch
 from edgelab.errors import EdgelabError
 
-COMMANDS = ("lab", "doctor", "measure", "table", "enter", "leaderboard", "build", "grade", "new-lab")
+COMMANDS = ("lab", "adopt", "doctor", "measure", "table", "enter", "leaderboard", "build", "grade", "new-lab")
 LAB = "# %% [markdown]\n# # Title\n\n# %% one\nprint(1)\n#> 1\n"
 
 
@@ -47,14 +46,15 @@ def test_help_names_every_command(run):
 
 def test_help_is_quick_and_loads_nothing_heavy():
     code = (
-        "import sys; from typer.testing import CliRunner; from edgelab import cli; "
+        "import sys, time; from typer.testing import CliRunner; from edgelab import cli; "
         "CliRunner().invoke(cli.app, ['lab', '--help']); "
-        "print(sorted({'torch', 'numpy', 'jupyterlab', 'nbformat', 'ipywidgets'} & set(sys.modules)))"
+        "print(sorted({'torch', 'numpy', 'jupyterlab', 'nbformat', 'ipywidgets'} & set(sys.modules))); "
+        "print(time.process_time())"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    assert time.perf_counter() - start < 3  # 0.4 s on an idle machine
+    heavy, seconds = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert float(seconds) < 2  # of a core: 0.2 on an idle machine
 
 
 def test_python_dash_m_is_the_same_command(tmp_path: Path):
@@ -153,7 +153,9 @@ def in_spanish(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["lab"], ["measure"], ["table"], ["enter"], ["leaderboard"], ["grade"], ["build"]], ids=" ".join
+    "words",
+    [[], ["lab"], ["adopt"], ["measure"], ["table"], ["enter"], ["leaderboard"], ["grade"], ["build"]],
+    ids=" ".join,
 )
 def test_help_is_in_spanish_throughout(in_spanish, words: list[str]):
     done = in_spanish(*words, "--help")

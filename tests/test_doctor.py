@@ -352,12 +352,15 @@ def places(monkeypatch, tmp_path):
         ("signs", False, False),
         ("fashion-mnist", False, True),
         ("/no/such/folder", True, False),
-        (".", False, False),
+        (".", False, True),
+        ("adopted", False, False),
     ],
-    ids=["none", "here", "to download", "no folder", "a folder"],
+    ids=["none", "here", "to download", "no folder", "a folder without models", "an adopted folder"],
 )
 def test_the_data_set_that_was_asked_for(host, monkeypatch, places, chosen, problem, warning):
     monkeypatch.setenv("EDGELAB_DATASET", chosen)
+    write(host.root, {"adopted/edgelab/manifest.json": "{}"})
+    monkeypatch.chdir(host.root)
     report = doctor.examine(host.root)
     assert ("data" in about(report.problems), "data" in about(report.warnings)) == (problem, warning)
 

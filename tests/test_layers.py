@@ -1,6 +1,7 @@
 """Imports go down only, and `import edgelab` stays light."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "edgelab"
 # What each part may import, besides itself and the ground, GROUND below.
-FOUNDATION = {"data", "models", "train", "measure"}
+FOUNDATION = {"data", "models", "train", "resuming", "measure"}
 TECHNIQUES = {"quantization", "pruning", "distillation"}  # they never import each other
 MAY_IMPORT = {
     "errors": set(),
@@ -21,7 +22,8 @@ MAY_IMPORT = {
     "data": set(),
     "measure": set(),
     "models": FOUNDATION,
-    "train": {"data"},
+    "resuming": {"data"},
+    "train": {"data", "resuming"},
     "tracing": {"data"},
     "quantization": FOUNDATION | {"tracing"},
     "pruning": FOUNDATION | {"tracing"},
@@ -103,3 +105,12 @@ def test_import_edgelab_costs_less_than_a_tenth_of_a_second():
 def test_torchvision_imports_after_edgelab_and_its_models_work():
     code = "import edgelab, torchvision; print(sum(p.numel() for p in torchvision.models.resnet18().parameters()))"
     assert run(code).strip() == "11689512"
+
+
+@pytest.mark.parametrize(("chosen", "left"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_somebody_chose_otherwise(chosen, left):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    code = "import os, edgelab; print(os.environ['OMP_WAIT_POLICY'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert shown.stdout == f"{left}\n"

@@ -50,6 +50,21 @@ def test_a_lab_that_stops_names_its_cell(source: Path):
     assert not usage.fits
 
 
+def test_labs_run_together_find_what_others_left(source: Path, tmp_path: Path):
+    source.write_text(
+        "# %% leave\nfrom edgelab.course.folder import state_dir\n(state_dir() / 'left').write_text('x')\n"
+    )
+    second = source.with_name("02_y.py")
+    second.write_text("# %% find\nfrom edgelab.course.folder import state_dir\n(state_dir() / 'left').read_text()\n")
+    together = tmp_path / "learner"
+    with pytest.raises(limits.typer.Exit) as caught:
+        limits.main(labs=["01_x", "02_y"], folder=source.parent.parent, together=together)
+    assert caught.value.exit_code == 0
+    assert (together / ".edgelab" / "left").read_text() == "x"
+    assert "'x'" in (together / "02_y.ipynb").read_text()
+    assert measure_lab(second).failure.startswith("find: FileNotFoundError")
+
+
 @pytest.mark.parametrize(
     ("seconds", "peak", "failure", "fits"),
     [(119, 1.4e9, "", True), (121, 1e9, "", False), (1, 1.6e9, "", False), (1, 1e9, "x: ValueError", False)],

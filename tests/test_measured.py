@@ -19,7 +19,7 @@ from edgelab import data
 from edgelab.cli import app
 from edgelab.data import normalize
 from edgelab.deploy import Runner, compare, measured, to_litert, to_onnx
-from edgelab.deploy.file_costs import file_costs
+from edgelab.deploy.file_costs import file_costs, lifetimes
 from edgelab.deploy.isolated import isolated
 from edgelab.deploy.measured import find_device
 from edgelab.deploy.tflite import inline_buffers
@@ -63,6 +63,17 @@ def test_the_channel_that_onnx_is_given_for_nothing_is_counted(student):
     assert found.params - plain.params == 8 * 9
     assert found.precision == "int8"
     assert found.peak_bytes == plain.peak_bytes
+
+
+def test_lifetimes_make_up_the_peak(student):
+    """And they are what a file says: the picture first, the logits last, no weights."""
+    path = student[0] / "int8.tflite"
+    buffers = lifetimes(path)
+    steps = range(1 + max(one.last for one in buffers))
+    alive = [sum(one.bytes for one in buffers if one.first <= step <= one.last) for step in steps]
+    assert max(alive) == file_costs(path).peak_bytes
+    assert (buffers[0].bytes, buffers[0].first) == (3 * 32 * 32, 0)
+    assert (buffers[-1].bytes, buffers[-1].last) == (16, steps[-1])
 
 
 def test_two_runs_of_one_model_are_compared_layer_by_layer(student):

@@ -7,6 +7,7 @@ import torch
 
 from edgelab import data, models
 from edgelab.bench import pruning_goals, pruning_training
+from edgelab.bench.trainings import write
 from edgelab.errors import EdgelabError
 from edgelab.pruning import load_sparse
 
@@ -55,6 +56,11 @@ def test_what_is_trained_is_not_trained_again(trained, monkeypatch):
     pruning_training.train_all(trained, ["signs"], [0, 1, 2], "cpu")
 
 
-def test_without_trainings_the_benchmark_says_what_makes_them(tmp_path):
-    with pytest.raises(EdgelabError, match="pruning_training"):
+def test_without_all_trainings_the_benchmark_says_what_makes_them(tmp_path):
+    with pytest.raises(EdgelabError, match=r"seeds \[0, 1, 2\].*pruning_training"):
+        next(pruning_goals.trained("signs", tmp_path))
+    write(
+        tmp_path / pruning_training.RESULTS, {"signs/pruned/0": {}, "signs/pruned/2": {}, "fashion-mnist/pruned/1": {}}
+    )
+    with pytest.raises(EdgelabError, match=r"seeds \[1\].*pruning_training"):
         next(pruning_goals.trained("signs", tmp_path))

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -134,3 +137,17 @@ def test_mirror_turns_about_half_of_the_images():
     image = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 4).expand(400, 1, 1, 4)
     turned = (train.mirror(image)[:, 0, 0, 0] == 3).sum().item()
     assert 140 < turned < 260
+
+
+def test_a_narrow_network_with_a_strided_shortcut_is_trained_and_python_goes_on():
+    """oneDNN's gradient of a strided 1x1 convolution of few channels writes past its memory with channels last."""
+    code = (
+        "import torch; from edgelab import data, models, train; from edgelab.data.inputs import is_safe_fast\n"
+        "split = data.Split(torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8), torch.arange(128) % 16)\n"
+        "model = models.resnet((6, 12, 20))\n"
+        "train.fit(model, split, epochs=4, batch_size=64, progress=False)\n"
+        "print(is_safe_fast(model), is_safe_fast(models.resnet((8, 16, 32))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "True"]

@@ -17,11 +17,12 @@ from edgelab.deploy import Runner, arena, compare, litert_quantizers, npu_estima
 from edgelab.measure import compare_latency, peak_activation_bytes
 from edgelab.models import load_pretrained
 from edgelab.models.zoo import RECIPES
-from edgelab.quantization import calibrate, convert, prepare
+from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 from edgelab.train import accuracy, fit, predict
 
 DATASETS = ("signs", "fashion-mnist")
 CALIBRATION_IMAGES = 512
+MIN_MAX = QuantizationConfig()  # as ai-edge-quantizer does
 LESSONS = 4_000  # training images of the quantization-aware training: it has only to be another model than the PTQ's
 _FEW = 20  # images for the runtimes that are slow here: plain loops
 
@@ -55,10 +56,9 @@ def claims(*, litert_torch: Path | None = None) -> Iterator[Claim]:
 
 
 def one_calibration(loaded: Dataset, name: str, folder: Path) -> list[Claim]:
-    """Return what a model quantized without training is in both runtimes."""
-    return _in_both(
-        loaded, f"{loaded.name}/{name}, PTQ", load_pretrained(name, loaded.name), _ptq(loaded, name), folder
-    )
+    """Return what a model quantized without training is in both runtimes; its ranges are those of least error."""
+    quantized = _ptq(loaded, name, QuantizationConfig(observer="mse"))
+    return _in_both(loaded, f"{loaded.name}/{name}, PTQ", load_pretrained(name, loaded.name), quantized, folder)
 
 
 def one_training(loaded: Dataset, folder: Path) -> list[Claim]:
@@ -168,9 +168,9 @@ def _command(*arguments: str) -> float:
     return time.perf_counter() - start
 
 
-def _ptq(loaded: Dataset, name: str) -> fx.GraphModule:
+def _ptq(loaded: Dataset, name: str, config: QuantizationConfig = MIN_MAX) -> fx.GraphModule:
     images = normalize(loaded.train.images[:CALIBRATION_IMAGES])
-    return convert(calibrate(prepare(load_pretrained(name, loaded.name)), images))
+    return convert(calibrate(prepare(load_pretrained(name, loaded.name), config), images))
 
 
 def _speed(runs: dict) -> float:

@@ -94,10 +94,12 @@ def _named(dense: nn.Module, zeros: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def trained(dataset: str, models: Path) -> Iterator[Claim]:
     """Yield what the pruned and trained baselines of all seeds lose, how small their files are, and what int8 adds."""
-    path = models / RESULTS
-    if not path.exists():
-        raise EdgelabError(f"There is no {path}: python -m edgelab.bench.pruning_training {models} makes it.")
-    results = read(path)
+    results = read(models / RESULTS)
+    if lacking := [seed for seed in SEEDS if f"{dataset}/pruned/{seed}" not in results]:
+        raise EdgelabError(
+            f"{models / RESULTS} lacks the trainings of {dataset} with the seeds {lacking}: "
+            f"python -m edgelab.bench.pruning_training {models} makes them."
+        )
     runs = [results[f"{dataset}/pruned/{seed}"] for seed in SEEDS]
     yield Claim(f"{dataset}: dense accuracy", 100 * fmean(run["dense"] for run in runs), "%")
     controls = [control for seed in SEEDS if (control := results.get(f"{dataset}/control/{seed}"))]

@@ -1,8 +1,11 @@
 """Does every lab stay within its limits? `python -m edgelab.course.limits [LAB...]` runs each with its solutions.
 
 The limits are those of the smallest machine that the course promises to run on: Binder, which stops a session at 2 GB.
+With `--together FOLDER` all labs run one after the other in that folder, as one learner does them: with one progress,
+and one table that grows from lab to lab.
 """
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -49,13 +52,14 @@ class Usage:
         return not self.failure and self.seconds <= MAX_SECONDS and self.peak_bytes <= MAX_BYTES
 
 
-def measure_lab(source: Path, lang: str = "en", *, dataset: str = "") -> Usage:
-    """Run a lab's reference notebook in a fresh kernel and folder, and return what it took.
+def measure_lab(source: Path, lang: str = "en", *, dataset: str = "", together: Path | None = None) -> Usage:
+    """Run a lab's reference notebook in a fresh kernel, and return what it took.
 
+    It runs in a fresh folder, or in `together`, where it finds what other labs have left, and stays with its outputs.
     The memory is that of the kernel and its children; `dataset` is what `edgelab.data.load()` then gives.
     """
     notebook = build.reference(source, lang, outputs=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(together) if together else tempfile.TemporaryDirectory() as folder:
         nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # the kernel reads its language from it
         client = NotebookClient(notebook, timeout=10 * MAX_SECONDS, resources={"metadata": {"path": folder}})
         environment = {**os.environ, **({"EDGELAB_DATASET": dataset} if dataset else {})}
@@ -70,6 +74,8 @@ def measure_lab(source: Path, lang: str = "en", *, dataset: str = "") -> Usage:
             except CellExecutionError as error:
                 failure = f"{cell.id}: {error.ename}: {error.evalue}"
             seconds = time.perf_counter() - start
+        if together:
+            nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # with its outputs, to be read
     slowest = sorted(took.items(), key=lambda item: -item[1])[:SLOWEST]
     return Usage(source.stem, lang, seconds, memory.peak, failure, tuple(slowest))
 
@@ -133,6 +139,9 @@ def main(
     dataset: Annotated[str, typer.Option(help="What the labs' load() gives: signs, fashion-mnist, a folder.")] = "",
     lang: Annotated[str, typer.Option(help="en or es.")] = "en",
     folder: Annotated[Path | None, typer.Option(help="The labs folder of a checkout.")] = None,
+    together: Annotated[
+        Path | None, typer.Option(help="Run all labs in this folder, as one learner: one progress, one table.")
+    ] = None,
 ) -> None:
     """Run the labs with their solutions, and hold them to 120 s and 1.5 GB of resident memory."""
     try:
@@ -140,7 +149,10 @@ def main(
         unknown = set(labs or []) - sources.keys()
         if unknown:
             raise EdgelabError(f"There is no lab {', '.join(sorted(unknown))}. The labs are: {', '.join(sources)}.")
-        usages = [measure_lab(sources[name], lang, dataset=dataset) for name in labs or sources]
+        if together is not None:
+            (together / ".edgelab").mkdir(parents=True, exist_ok=True)  # by which a folder is known to be a learner's
+        options: dict[str, Any] = {"dataset": dataset, "together": together and together.resolve()}
+        usages = [measure_lab(sources[name], lang, **options) for name in labs or sources]
     except EdgelabError as error:
         Console(stderr=True).print(str(error), highlight=False)
         raise typer.Exit(2) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from edgelab.data import folder, loaders, signs
+from edgelab.data import adopted, folder, loaders, signs
 from edgelab.data.storage import Dataset, Split, data_dir
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -38,7 +38,7 @@ def load(name: str | os.PathLike[str] | None = None) -> Dataset:
         return by_name[name]()
     place = Path(name).expanduser()
     if place.is_dir():
-        return folder.load_folder(place)
+        return adopted.load(place) or folder.load_folder(place)
     message = _("There is no data set `%(name)s`: use %(names)s, or the path of a folder with train/ and test/ in it.")
     raise EdgelabError(message % {"name": name, "names": ", ".join(NAMES)})
 

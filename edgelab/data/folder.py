@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from edgelab.bars import Bar, track
 from edgelab.data.storage import Dataset, Split
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -17,6 +19,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDE = 32
+HALVES = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The image files of a folder by half and class, and by path why others were left out."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    halves: dict[str, dict[str, list[Path]]]
+    left_out: dict[Path, str]
+
+    def files(self) -> list[Path]:
+        """Return all image files."""
+        return [path for half in self.halves.values() for paths in half.values() for path in paths]
 
 
 def load_folder(folder: Path) -> Dataset:
@@ -27,16 +44,32 @@ def load_folder(folder: Path) -> Dataset:
     Raises:
         EdgelabError: if a half or all images are missing, there is but one class, or files are unreadable.
     """
-    for half in ("train", "test"):
+    found, broken = find_images(folder), list[Path]()
+    train, test = read_images(found, SIDE, broken)
+    if broken:
+        message = _("%(n)d image files cannot be read (%(files)s): repair or remove them.")
+        names = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
+        raise EdgelabError(message % {"n": len(broken), "files": names})
+    must_have_images(folder, train, test)
+    _say_what_was_left_out(found.left_out)
+    return Dataset(str(folder), found.classes, train, test)
+
+
+def find_images(folder: Path) -> Found:
+    """Return the image files of `folder`; none is opened.
+
+    Raises:
+        EdgelabError: if a half or all images are missing, or there is but one class.
+    """
+    for half in HALVES:
         if not (folder / half).is_dir():
             message = _("%(folder)s has no folder `%(half)s`: put the images in %(half)s/<class>/*.png or *.jpg.")
             raise EdgelabError(message % {"folder": folder, "half": half})
     left_out: dict[Path, str] = {}
-    found = {half: _list_images(folder / half, left_out) for half in ("train", "test")}
+    found = {half: _list_images(folder / half, left_out) for half in HALVES}
     for half, images in found.items():
         if not any(images.values()):
-            message = _("%(folder)s holds no images: put them in %(half)s/<class>/*.png or *.jpg.")
-            raise EdgelabError(message % {"folder": folder / half, "half": half})
+            raise _no_images(folder, half)
     classes = tuple(name for name, paths in found["train"].items() if paths)
     if len(classes) < 2:
         message = _("%(folder)s holds one class (%(name)s): a classifier needs two or more.")
@@ -45,18 +78,19 @@ def load_folder(folder: Path) -> Dataset:
     if strangers:
         message = _("%(folder)s has a class that train/ has no images of: %(name)s.")
         raise EdgelabError(message % {"folder": folder / "test", "name": strangers[0]})
-    broken: list[Path] = []
-    train, test = (_read_images(found[half], classes, broken, left_out) for half in ("train", "test"))
-    if broken:
-        message = _("%(n)d image files cannot be read (%(files)s): repair or remove them.")
-        names = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
-        raise EdgelabError(message % {"n": len(broken), "files": names})
-    for half, split in (("train", train), ("test", test)):
+    return Found(folder, classes, found, left_out)
+
+
+def must_have_images(folder: Path, train: Split, test: Split) -> None:
+    """Raise `EdgelabError` for a half of which no image could be read."""
+    for half, split in zip(HALVES, (train, test), strict=True):
         if not len(split):
-            message = _("%(folder)s holds no images: put them in %(half)s/<class>/*.png or *.jpg.")
-            raise EdgelabError(message % {"folder": folder / half, "half": half})
-    _say_what_was_left_out(left_out)
-    return Dataset(str(folder), classes, train, test)
+            raise _no_images(folder, half)
+
+
+def _no_images(folder: Path, half: str) -> EdgelabError:
+    message = _("%(folder)s holds no images: put them in %(half)s/<class>/*.png or *.jpg.")
+    return EdgelabError(message % {"folder": folder / half, "half": half})
 
 
 def _list_images(folder: Path, left_out: dict[Path, str]) -> dict[str, list[Path]]:
@@ -97,30 +131,60 @@ def _suffixes() -> set[str]:
     return {ending for ending, kind in endings.items() if kind in Image.OPEN}
 
 
-def _read_images(
-    found: dict[str, list[Path]], classes: tuple[str, ...], broken: list[Path], left_out: dict[Path, str]
-) -> Split:
-    """Return the images as a split; what cannot be read is added to `broken`, what has no known range to `left_out`."""
+def shorter_sides(found: Found) -> list[int]:
+    """Return the shorter side of each image in pixels; what cannot be opened is passed over."""
+    from PIL import Image
+
+    sides = []
+    for path in track(found.files(), _("looking at images")):
+        try:
+            with Image.open(path) as file:  # reads no more than its head
+                sides.append(min(file.size))
+        except _unreadable():
+            continue
+    return sides
+
+
+def read_images(found: Found, side: int, broken: list[Path]) -> tuple[Split, Split]:
+    """Return both halves, RGB, `side` pixels wide and high, in the order of the classes.
+
+    What cannot be read is added to `broken`, what has no known range to `left_out`.
+    """
+    with Bar(len(found.files()), _("reading images"), unit=_("image")) as bar:
+        train, test = (_read_half(found, half, side, broken, bar) for half in HALVES)
+    return train, test
+
+
+def _read_half(found: Found, half: str, side: int, broken: list[Path], bar: Bar) -> Split:
     from PIL import Image, ImageOps
 
     images, labels = [], []
-    for label, name in enumerate(classes):
-        for path in found.get(name, []):
+    for label, name in enumerate(found.classes):
+        for path in found.halves[half].get(name, []):
+            bar.update()
             try:
                 with Image.open(path) as file:
+                    file.draft("RGB", (2 * side, 2 * side))  # a JPEG photograph is decoded no larger than it need be
                     image = _in_eight_bits(ImageOps.exif_transpose(file))
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except _unreadable():
                 broken.append(path)
                 continue
             if image is None:
-                left_out[path] = _("its pixels are numbers of no known range")
+                found.left_out[path] = _("its pixels are numbers of no known range")
                 continue
-            if image.size != (SIDE, SIDE):
-                image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            if image.size != (side, side):
+                image = image.resize((side, side), Image.Resampling.BILINEAR)
             images.append(np.array(image))
             labels.append(label)
-    pixels = np.stack(images) if images else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    pixels = np.stack(images) if images else np.zeros((0, side, side, 3), np.uint8)
     return Split(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels, dtype=torch.int64))
+
+
+def _unreadable() -> tuple[type[BaseException], ...]:
+    """Return what Pillow raises for a file that is no image, or half of one."""
+    from PIL import Image
+
+    return OSError, ValueError, SyntaxError, Image.DecompressionBombError
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image | None:

@@ -64,6 +64,11 @@ class Dataset:
     test: Split
     condition_names: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Return what a learner reads: the name, and of a folder's path the last part."""
+        return Path(self.name).name
+
 
 def data_dir() -> Path:
     """Return the folder for data files: `EDGELAB_DATA`, else the user's cache; it need not exist yet."""

@@ -2,6 +2,7 @@
 
 from edgelab.deploy.compare import Agreement, LayerDifference, compare
 from edgelab.deploy.compressed import compress_weights
+from edgelab.deploy.file_costs import Lifetime, lifetimes
 from edgelab.deploy.kernels import as_kernels
 from edgelab.deploy.layer_times import open_layer, time_layer
 from edgelab.deploy.litert import to_litert
@@ -16,6 +17,7 @@ __all__ = [
     "Agreement",
     "Arena",
     "LayerDifference",
+    "Lifetime",
     "NpuEstimate",
     "Parity",
     "Runner",
@@ -26,6 +28,7 @@ __all__ = [
     "check_parity",
     "compare",
     "compress_weights",
+    "lifetimes",
     "npu_estimate",
     "open_layer",
     "operators",

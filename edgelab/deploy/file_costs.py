@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,19 @@ class FileCosts:
     precision: str
 
 
+@dataclass(frozen=True)
+class Lifetime:
+    """A buffer of activations: its bytes, and the first and the last operator of a file that needs it, both included.
+
+    `name` is the tensor that is made in it first. Operators are counted from 0 in the order in which they run.
+    """
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+
+
 @dataclass
 class _Operation:
     """An operator: its kind, the tensors it reads and makes, and the MACs that it takes."""
@@ -72,6 +85,18 @@ def file_costs(path: str | Path) -> FileCosts:
     """
     path = Path(path)
     return _onnx_costs(path) if path.suffix == ".onnx" else _tflite_costs(path)
+
+
+def lifetimes(path: str | Path) -> list[Lifetime]:
+    """Return the buffers of activations of a `.tflite` file, in the order in which they are first needed.
+
+    What lies in the buffer of another tensor, as a view of it does, has none of its own. Raise `EdgelabError` for what
+    cannot be read.
+    """
+    found, names, _costs = _tflite_graph(Path(path))
+    steps = len(found.operations) - 1
+    buffers = sorted(_buffers(found), key=lambda one: one.first)
+    return [replace(one, name=names[one.name], last=min(one.last, steps)) for one in buffers]
 
 
 def session_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
@@ -153,6 +178,11 @@ def _onnx_macs(node: onnx.NodeProto, shapes: Sequence[tuple[int, ...]], output: 
 
 
 def _tflite_costs(path: Path) -> FileCosts:
+    return _tflite_graph(path)[2]
+
+
+def _tflite_graph(path: Path) -> tuple[_Graph, dict[str, str], FileCosts]:
+    """Return the operators of a file, the names of its tensors by what stands for them there, and the file's costs."""
     model = unpack(path.read_bytes(), str(path))
     if len(model.subgraphs) != 1:
         raise EdgelabError(_("%(path)s has several graphs: its costs are not counted.") % {"path": path})
@@ -181,13 +211,15 @@ def _tflite_costs(path: Path) -> FileCosts:
             operation.macs = _tflite_macs(kind, [shapes[place] for place in inputs], shapes[outputs[0]])
             integer |= graph.tensors[inputs[0]].type == schema.TensorType.INT8
         found.operations.append(operation)
-    return FileCosts(
+    costs = FileCosts(
         params=sum(math.prod(shapes[place]) for place in weights),
         macs=sum(operation.macs for operation in found.operations),
         weight_bytes=round(sum(sizes[place] for place in weights)),
         peak_bytes=_peak(found),
         precision="int8" if integer else "fp32",
     )
+    names = {str(place): (one.name or b"").decode(errors="replace") for place, one in enumerate(graph.tensors)}
+    return found, names, costs
 
 
 def _holds_numbers(model: Any, tensor: Any) -> bool:
@@ -207,6 +239,15 @@ def _tflite_macs(kind: str, shapes: Sequence[tuple[int, ...]], output: tuple[int
 
 def _peak(graph: _Graph) -> int:
     """Return the most bytes alive at once: an activation lives from the operator that makes it to its last reader."""
+    change = [0.0] * (len(graph.operations) + 2)
+    for buffer in _buffers(graph):
+        change[buffer.first] += buffer.bytes
+        change[buffer.last + 1] -= buffer.bytes
+    return round(max(np.cumsum(change)))
+
+
+def _buffers(graph: _Graph) -> list[Lifetime]:
+    """Return the buffers of a graph's activations; the outputs' live on behind the last operator."""
     readers: dict[str, int] = {}
     for operation in graph.operations:
         for name in operation.inputs:
@@ -231,8 +272,7 @@ def _peak(graph: _Graph) -> int:
             born.setdefault(buffer(name), now)
         for name in (*operation.inputs, *operation.outputs):
             last[buffer(name)] = max(now, last.get(buffer(name), 0))
-    change = [0.0] * (len(graph.operations) + 2)
-    for name, begin in born.items():
-        change[begin] += graph.sizes.get(name, 0)
-        change[last.get(name, begin) + 1] -= graph.sizes.get(name, 0)
-    return round(max(np.cumsum(change)))
+    return [
+        Lifetime(name, math.ceil(graph.sizes.get(name, 0)), first, last.get(name, first))
+        for name, first in born.items()
+    ]

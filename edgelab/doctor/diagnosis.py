@@ -184,6 +184,7 @@ def _data_sets() -> tuple[dict[str, Path | None], list[Note], list[Note]]:
     """Return the data sets and where they are, then problems and warnings about them."""
     try:
         from edgelab import data  # imports torch; where that fails, the packages' problems say so
+        from edgelab.data.adopted import adopted_dir
     except Exception:  # a broken package raises what it likes
         return {}, [], []
     try:
@@ -208,6 +209,10 @@ def _data_sets() -> tuple[dict[str, Path | None], list[Note], list[Note]]:
         text = _("EDGELAB_DATASET is %(name)s: there is neither a data set nor a folder of that name.")
         cure = _("Set it to one of %(names)s, or to a folder of images.") % {"names": ", ".join(found)}
         problems.append(Note("data", text % {"name": chosen}, cure))
+    elif chosen not in ("", "signs", "fashion-mnist") and not (adopted_dir(chosen) / "manifest.json").is_file():
+        text = _("No model was trained on the images of %(name)s yet: the labs cannot run on them.")
+        cure = _("Train the models: %(command)s") % {"command": f"edgelab adopt {chosen}"}
+        warnings.append(Note("data", text % {"name": chosen}, cure))
     return found, problems, warnings
 
 

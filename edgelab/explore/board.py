@@ -1,10 +1,13 @@
 """The progress board: how far the learner has come in the whole course."""
 
+import os
 from html import escape
+from pathlib import Path
 
 import ipywidgets as widgets
 
 from edgelab.course import progress
+from edgelab.data import adopted
 from edgelab.explore.plots import GREEN
 from edgelab.i18n import _
 
@@ -26,10 +29,30 @@ class LabMap:
             inner = f"<b>{text}</b>" if row.lab == here else f'<a href="{escape(row.lab)}.ipynb">{text}</a>'
             current = ' aria-current="page"' if row.lab == here else ""
             chips.append(f'<span style="{style}" title="{escape(words)}"{current}>{inner}</span>')
-        self._html = "<div>" + " → ".join(chips) + "</div>"
+        note = own_images(os.environ.get("EDGELAB_DATASET", ""))
+        paragraph = f'<p style="border-left: 3px solid; padding-left: 0.6em">{escape(note)}</p>' if note else ""
+        self._html = "<div>" + " → ".join(chips) + "</div>" + paragraph
 
     def _repr_html_(self) -> str:
         return self._html
+
+
+def own_images(dataset: str) -> str:
+    """Return what the labs' texts have to say of a data set of the learner's; nothing of one that they were made on."""
+    known = adopted.about(Path(dataset).expanduser()) if dataset else None
+    if dataset == "cifar10":
+        facts = {"name": dataset, "n": 10, "px": 32, "kind": adopted.kind(3)}
+    elif known is not None:
+        name = Path(dataset).expanduser().resolve().name
+        facts = {"name": name, "n": len(known.classes), "px": known.pixels, "kind": adopted.kind(known.channels)}
+    else:
+        return ""
+    text = _(
+        "You work on %(name)s: %(n)d classes, %(px)d×%(px)d, %(kind)s. Where the text speaks of road signs or of "
+        "clothes, it says what those gave, and each result that it states was checked on them. On your images your own "
+        "cells decide."
+    )
+    return text % facts
 
 
 def lab_map(here: str) -> LabMap:

@@ -52,10 +52,17 @@ def shown_name(name: str) -> str:
     return names.get(name, name)
 
 
-def contact_sheet(dataset: data.Dataset, *, per_class: int = 6, scale: int = 2) -> plots.Picture:
-    """Return the first `per_class` test images of every class, enlarged `scale` times, under the name of the class."""
+MOST_TILES, MOST_BARS = 40, 30  # classes that a picture has room for
+
+
+def contact_sheet(dataset: data.Dataset, *, per_class: int = 6, scale: int | None = None) -> plots.Picture:
+    """Return the first `per_class` test images of every class, under the name of the class.
+
+    They are enlarged `scale` times, twice without it where they are small. Of very many classes the first 40 are shown.
+    """
     tiles = []
-    for label, name in enumerate(map(shown_name, dataset.classes)):
+    scale = scale or (2 if dataset.test.images.shape[-1] <= 48 else 1)
+    for label, name in enumerate(map(shown_name, dataset.classes[:MOST_TILES])):
         images = dataset.test.images[dataset.test.labels == label][:per_class]
         strip = images.permute(2, 0, 3, 1).flatten(1, 2)  # (H, images * W, channels)
         pixels = Image.fromarray(strip.squeeze(-1).numpy())
@@ -69,7 +76,22 @@ def contact_sheet(dataset: data.Dataset, *, per_class: int = 6, scale: int = 2) 
             f"<figcaption>{escape(name)}</figcaption></figure>"
         )
     text = _("%(name)s: %(n)d classes, %(per)d test images of each")
-    return plots.Picture("".join(tiles), text % {"name": dataset.name, "n": len(dataset.classes), "per": per_class})
+    if len(dataset.classes) > MOST_TILES:
+        tiles.append(f"<p>{escape(_('and %(n)d classes more') % {'n': len(dataset.classes) - MOST_TILES})}</p>")
+    return plots.Picture("".join(tiles), text % {"name": dataset.title, "n": len(dataset.classes), "per": per_class})
+
+
+def telling(values: dict[str, float]) -> dict[str, float]:
+    """Return the values, by name, that a picture has room for, smallest first: of many the 15 at either end.
+
+    A group that has no images, whose value is not a number, is left out.
+
+    >>> telling({"b": 2.0, "a": 1.0, "none": float("nan")})
+    {'a': 1.0, 'b': 2.0}
+    """
+    ordered = sorted(((name, value) for name, value in values.items() if value == value), key=lambda item: item[1])
+    half = MOST_BARS // 2
+    return dict(ordered if len(ordered) <= MOST_BARS else ordered[:half] + ordered[-half:])
 
 
 @torch.inference_mode()
@@ -82,10 +104,13 @@ def accuracy_bars(model: torch.nn.Module, dataset: data.Dataset) -> plots.Pictur
         groups, names, label = split.conditions, dataset.condition_names, _("condition")
     else:
         groups, names, label = split.labels, dataset.classes, _("class")
-    shares = {shown_name(name): 100 * right[groups == index].float().mean().item() for index, name in enumerate(names)}
+    every = {shown_name(name): 100 * right[groups == index].float().mean().item() for index, name in enumerate(names)}
+    shares = telling(every)
+    if len(shares) < len(every):
+        label = _("class: %(n)d of %(all)d, lowest and highest") % {"n": len(shares), "all": len(every)}
     with plots.figure(height=0.8 + 0.32 * len(shares)) as fig:
         ax = fig.subplots()
-        ordered = sorted(shares.items(), key=lambda item: item[1])
+        ordered = list(shares.items())
         ax.barh([name for name, _share in ordered], [share for _name, share in ordered], color=plots.BLUE)
         for row, (_name, share) in enumerate(ordered):  # beside the axes, where no line crosses a number
             ax.text(1.01, row, f"{share:.1f}", va="center", transform=ax.get_yaxis_transform())

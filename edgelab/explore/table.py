@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from edgelab import data
 from edgelab.course.folder import edit, read, state_dir
 from edgelab.deploy import Runner
+from edgelab.deploy.file_costs import file_costs
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice
@@ -42,8 +43,10 @@ def add(
     image = data.normalize(dataset.test.images[:1])
     deployed = None
     if file:
-        run = Runner.open(file).once(image)
-        deployed = Deployed(run, Path(file).stat().st_size, precision, weight_bytes=constant_bytes(file))
+        runner, size = Runner.open(file), Path(file).stat().st_size
+        runtime = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT"}[runner.name]
+        fetched = constant_bytes(file)
+        deployed = Deployed(runner.once(image), size, precision, weight_bytes=fetched, runtime=runtime)
     row = measure_model(model, image, deployed=deployed, accuracy=accuracy)
     with edit(_file()) as state:
         state[f"{dataset.name}/{name}"] = row.as_dict()
@@ -70,7 +73,12 @@ def datasets_in(file: Path) -> list[str]:
 
 
 def constant_bytes(file: str | Path) -> int:
-    """Return the bytes of the weights, biases and scales in an ONNX file: what one inference fetches."""
+    """Return the bytes of constant numbers in a model file, what one inference fetches.
+
+    They are weights and biases, and in an ONNX file the scales, which are tensors there.
+    """
+    if Path(file).suffix == ".tflite":
+        return file_costs(file).weight_bytes
     constants = map(numpy_helper.to_array, onnx.load(file).graph.initializer)
     return sum(array.nbytes for array in constants if array.dtype != np.int64)  # those are shapes
 
@@ -102,6 +110,8 @@ def shown_row(name: str) -> str:
         "pruned channels": _("pruned channels"),
         "pruned channels, int8": _("pruned channels, int8"),
         "90 % zeros": _("90 % zeros"),
+        "student int8, ONNX Runtime": _("student int8, ONNX Runtime"),
+        "student int8, LiteRT": _("student int8, LiteRT"),
     }
     return names.get(name, name)
 
@@ -128,7 +138,7 @@ def pareto_plot(dataset: data.Dataset, cost: str = "size") -> plots.Picture:
     are known, the others are left out.
     """
     with plots.figure(height=3.4) as fig:
-        return plots.picture(fig, draw_front(fig, rows(dataset.name), dataset.name, cost))
+        return plots.picture(fig, draw_front(fig, rows(dataset.name), dataset.title, cost))
 
 
 def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -> str:

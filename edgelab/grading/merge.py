@@ -55,9 +55,12 @@ def merge(
                 node.execution_count = 1  # nbval fails a stored output that was never executed
             nodes.append(node)
     if not whole:
-        graded = [node.id for node in nodes if node.metadata.edgelab.role]
-        learners = [node.id for node in nodes if node.metadata.edgelab.role == "exercise"]
-        kept = needed({node.id: node.source for node in nodes}, graded, learners)
+        # Hidden cells see the functions of exercises and nothing else of the notebook: they need no other cell.
+        hidden = {node.id for node in nodes if node.metadata.edgelab.role == "hidden"}
+        shown = {node.id: node for node in nodes if node.id not in hidden}
+        graded = [name for name, node in shown.items() if node.metadata.edgelab.role]
+        learners = [name for name, node in shown.items() if node.metadata.edgelab.role == "exercise"]
+        kept = hidden | needed({name: node.source for name, node in shown.items()}, graded, learners)
         nodes = [node for node in nodes if node.id in kept]
     names = answer_names(cells)
     for node in nodes:

@@ -9,19 +9,25 @@ import ast
 import re
 import symtable
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeGuard
 
 _WORD = re.compile(r"[^\W\d]\w*")
+# Whoever says one of these may reach a name that his code does not spell.
+_ANY_NAME = {"eval", "exec", "compile", "globals", "locals", "vars", "get_ipython", "__builtins__", "__globals__"}
+_ANY_NAME |= {"__main__", "sys", "inspect", "importlib", "f_globals", "f_locals"}
+_LONG = 100_000  # characters: nobody writes so much, and parsing it takes seconds
 
 
 def needed(cells: Mapping[str, str], graded: Iterable[str], learners: Collection[str] = ()) -> set[str]:
     """Return the ids of the `graded` cells and of all that they depend on; `cells` are the sources by id.
 
-    The code of `learners` is not parsed: every word in it counts as a name that it uses.
+    In the code of `learners`, text counts as well, and where it may reach any name, every word of it does: too much is
+    kept sooner than too little.
 
     >>> sorted(needed({"a": "x = 1", "b": "y = x", "c": "z = 3", "check": "print(y)"}, ["check"]))
     ['a', 'b', 'check']
     """
-    known = {name: _words(source) if name in learners else names(source) for name, source in cells.items()}
+    known = {name: _learners(source) if name in learners else names(source) for name, source in cells.items()}
     kept: set[str] = set()
     new = set(graded)
     while new:
@@ -45,14 +51,33 @@ def names(source: str) -> tuple[set[str], set[str]]:
     return gives, uses
 
 
+def _learners(source: str) -> tuple[set[str], set[str]]:
+    words = _words(source)
+    if len(source) > _LONG or _ANY_NAME & words[0]:
+        return words
+    try:
+        tree = ast.parse(source)
+        said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        said -= {statement.value.value for statement in ast.walk(tree) if _is_text(statement)}
+        names_in_text = {word for text in said for word in _WORD.findall(text)}
+        return words[0], names_in_text | set(_read(symtable.symtable(source, "cell", "exec")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return words
+
+
+def _is_text(node: ast.AST) -> TypeGuard[Any]:
+    """Tell a string that stands alone, as docstrings do: nothing reads it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
 def _words(source: str) -> tuple[set[str], set[str]]:
     words = set(_WORD.findall(source))
     return words, words
 
 
 def _read(table: symtable.SymbolTable) -> Iterator[str]:
-    """Yield the module's names that a statement reads, in the functions that it defines as well."""
-    top = table.get_type() == "module"
+    """Yield the module's names that code reads, in the functions and classes that it defines as well."""
+    top = table.get_type() in ("module", "class")  # a class reads a name of the module until it has bound it itself
     yield from (
         symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced() and (top or symbol.is_global())
     )

@@ -39,7 +39,7 @@ def paired_gain(before: Sequence[float], after: Sequence[float]) -> Gain:
 
     The interval is a percentile bootstrap of the mean difference, all resamples of up to six pairs, and 20,000 of more.
     With so few values the usual percentiles are too narrow, so they are expanded to Student's t (Hesterberg, 2015,
-    "What Teachers Should Know About the Bootstrap"): of normal differences of five pairs, 95 % so named covers 92 %,
+    "What Teachers Should Know About the Bootstrap"): of normal differences of five pairs, 95 % so named covers 91.5 %,
     and with the usual ones 84 %. It tells how far chance in the *training* may have moved the mean; the same test
     images judge all.
 

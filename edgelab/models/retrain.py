@@ -25,7 +25,16 @@ def _clothes(images: torch.Tensor) -> torch.Tensor:
     return mirror(shift(images, pixels=2))
 
 
-AUGMENT = {"signs": _signs, "fashion-mnist": _clothes}
+def _photographs(images: torch.Tensor) -> torch.Tensor:
+    return mirror(shift(images, pixels=4))
+
+
+def _moved(images: torch.Tensor) -> torch.Tensor:
+    """Pictures of the learner's: a twelfth of their side, and not mirrored, for they may hold words or digits."""
+    return shift(images, pixels=max(2, images.shape[-1] // 12))
+
+
+AUGMENT = {"signs": _signs, "fashion-mnist": _clothes, "cifar10": _photographs}
 
 
 def retrain(
@@ -35,35 +44,60 @@ def retrain(
 
     The last `VAL_IMAGES` training images choose the epoch; the test images are looked at once, at the end.
     """
-    recipe, loaded = RECIPES[name], data.load(dataset)
+    epochs = epochs or RECIPES[name].epochs[dataset]
+    entry = train_checkpoint(name, data.load(dataset), folder / f"{name}-{dataset}.safetensors", epochs, seed=seed)
+    record(folder, f"{dataset}/{name}", entry)
+    return entry
+
+
+def train_checkpoint(
+    name: str, loaded: data.Dataset, file: Path, epochs: int, *, seed: int = 0, resume: Path | None = None
+) -> dict[str, Any]:
+    """Train a model of the zoo on any data set by its recipe, write its weights to `file`, return its manifest entry.
+
+    With `resume`, a path, it goes on where it was stopped: see `train.fit`.
+    """
+    recipe, held = RECIPES[name], validation_images(loaded)
     torch.manual_seed(seed)
-    model = recipe.build(**SHAPES[dataset])
-    epochs = epochs or recipe.epochs[dataset]
-    train, val = loaded.train[:-VAL_IMAGES], loaded.train[-VAL_IMAGES:]
-    history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=AUGMENT[dataset], **recipe.options)
+    model = recipe.build(**shape(loaded))
+    train, val = loaded.train[:-held], loaded.train[-held:]
+    augment = AUGMENT.get(loaded.name, _moved)
+    history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **recipe.options)
     if history.interrupted:
         raise KeyboardInterrupt
-    file = f"{name}-{dataset}.safetensors"
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / file) as out:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as out:
         out.write(save(weights))
-    entry = {
-        "file": file,
+    return {
+        "file": file.name,
         "accuracy": round(evaluate(model, loaded.test), 4),
         "seed": seed,
         "val_accuracy": max(history.val_accuracy),
         "epochs": epochs,
         "options": recipe.options,
         "seconds": round(history.seconds[-1]),
-        "sha256": sha256(folder / file),
+        "sha256": sha256(file),
     }
+
+
+def shape(loaded: data.Dataset) -> dict[str, int]:
+    """Return what a model must be built with to fit a data set."""
+    return {"in_channels": loaded.train.images.shape[1], "num_classes": len(loaded.classes)}
+
+
+def validation_images(loaded: data.Dataset) -> int:
+    """Return how many training images choose the epoch: `VAL_IMAGES`, and of a small data set a tenth."""
+    return max(1, min(VAL_IMAGES, len(loaded.train) // 10))
+
+
+def record(folder: Path, key: str, entry: dict[str, Any]) -> None:
+    """Write an entry into the manifest of a folder of checkpoints."""
     path = folder / "manifest.json"
     entries = json.loads(path.read_text()) if path.exists() else {}
-    entries = dict(sorted({**entries, f"{dataset}/{name}": entry}.items()))
+    entries = dict(sorted({**entries, key: entry}.items()))
     with atomic_write(path) as out:
         out.write((json.dumps(entries, indent=2) + "\n").encode())
-    return entry
 
 
 def main(

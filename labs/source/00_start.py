@@ -178,8 +178,8 @@ hidden.show(
 #
 # 1. **Warm up.** The first runs are slow: memory is being allocated and caches are cold. Make them, and do not count them.
 # 2. **Repeat.** One sample is an anecdote.
-# 3. **Use the right clock.** `time.perf_counter()` is made for this: it returns seconds, never jumps, and resolves far less
-#    than a millisecond.
+# 3. **Use the right clock.** `time.perf_counter()` is made for this: it returns seconds, never jumps, and tells apart times far
+#    below a millisecond.
 #
 # Write `stopwatch`. It calls `run()` first `warmup` times without counting, then `repeats` times, and returns the time of
 # each counted call **in milliseconds**.
@@ -302,8 +302,8 @@ explorers.difference_explorer({"baseline / twin": twins, "baseline / tiny": smal
 # Move the slider from few blocks to many, for both pairs. More blocks make the interval narrower, but they do not move it
 # away from 1 when there is nothing to find. A clear difference is clear after six blocks.
 #
-# The grey band is a *margin* of 3 %. Two copies of a model can differ by a per cent or two for good, because their
-# weights lie at different places in memory. No number of repeats takes that away, so we do not call it a difference.
+# The grey band is a *margin* of 3 %. Two copies of a model can differ a little for good: their weights lie at different places in
+# memory. No number of repeats takes that away, so we do not call it a difference.
 #
 # ### Exercise 3: a verdict (2 points)
 #
@@ -350,12 +350,14 @@ for _ in range(60):
 # Now nobody computes the interval for you. You get the latencies of two models, taken in turns: `first[i]` and `second[i]` met
 # the same computer, in the same mood. How would you use that?
 #
-# There is an interval for the median without any bootstrap. Half of all ratios lie below the true median, as half of all coins
-# show heads. So among $n$ ratios the true median lies, 95 times in 100, between the percentiles
+# There is an interval for the median without any bootstrap. Half of all ratios lie below the true median, as half of all tosses of
+# a coin show heads. So among $n$ ratios the true median lies, 95 times in 100, between the percentiles
 #
 # $$50 - \frac{98}{\sqrt n} \qquad \text{and} \qquad 50 + \frac{98}{\sqrt n}$$
 #
-# of the ratios. Write `judge`, with your own `percentile` and `verdict`. There are 16 samples of each model or more.
+# of the ratios. (It takes each turn for a fresh toss. Where noise lasts over several turns, it is too narrow: that is why
+# `compare_latency` draws neighbours together.) Write `judge`, with your own `percentile` and `verdict`. There are 16 samples of
+# each model or more.
 
 
 # %% judge tags=["exercise"]
@@ -384,7 +386,7 @@ for _ in range(60):
     hidden.show(judge(first, second, rng.uniform(1.02, 1.2)))
 
 # %% [markdown]
-# Let it judge the two pairs, 40 turns each. Which verdicts do you expect?
+# Let it judge the two pairs, 40 turns each. (A turn is the faster of two calls.) Which verdicts do you expect?
 
 # %% judge-pairs
 for run_other in (run_twin, run_tiny):

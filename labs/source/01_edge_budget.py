@@ -8,7 +8,8 @@
 #
 # | limit | why it hurts |
 # | --- | --- |
-# | **memory** | a microcontroller has a megabyte or so of flash, for the weights, and some hundred kilobytes of RAM, for the activations |
+# | **memory** | a microcontroller has a megabyte or so of flash, for the weights, and a few hundred kilobytes of RAM, for the
+# activations |
 # | **latency** | a vehicle at 50 km/h moves 14 m in a second: it cannot wait |
 # | **energy** | a battery holds what it holds, and every operation and every byte moved takes some of it |
 # | **bandwidth** | sending pictures away costs time, energy and privacy |
@@ -106,7 +107,7 @@ for bits in (32, 8, 4):
 # $$\text{MACs} = C_\text{out}\, H\, W \cdot \frac{C_\text{in}}{g}\, k^2$$
 #
 # where $H \times W$ is the size of the **output**. We do not count the addition of a bias. It is one operation beside
-# $C_\text{in}k^2/g$ of them: beside 27 in the baseline's first layer, beside hundreds in all others.
+# $C_\text{in}k^2/g$ of them: beside 9 or 27 in the baseline's first layer, beside 64 and more in all others.
 
 
 # %% conv-macs tags=["exercise"]
@@ -192,7 +193,7 @@ reveal("peak", peak.bytes / 1024, peak.layer)
 
 # %% [markdown]
 # The explorer below shows the bytes alive at every step. Before you touch it, answer in your head: MobileNetV2 at half width
-# has about half of the baseline's weights. **Does it also need less RAM?**
+# has little more than half of the baseline's weights. **Does it also need less RAM?**
 
 # %% memory-explorer
 explorers.memory_explorer()
@@ -285,12 +286,13 @@ for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
 # > int8     0.058 + 0.200 = 0.258 mJ
 
 # %% [markdown]
-# Arithmetic plus memory. On paper int8 costs a small fraction of float32. Paper is patient: the table leaves out the
-# instructions around the arithmetic, and an idle chip also draws power. That is why it is called an *estimate*, here and
-# wherever it appears in your table.
+# Arithmetic plus memory. On paper int8 costs a small fraction of float32. Paper does not object: the table leaves out the
+# instructions around the arithmetic, and an idle chip also draws power. That is why it is called an *estimate*, here and wherever
+# it appears in your table.
 #
 # How far is it from a real device? One way to see: take the **power** that a device draws while it computes, and multiply it by
-# the time that it takes. That counts everything that is switched on, and we do so from here on.
+# the time that it takes. That counts everything that is switched on, and so do the tables of devices below. The column of your own
+# table stays the estimate.
 
 # %% [markdown]
 # ## All limits at once
@@ -312,7 +314,7 @@ for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
 explorers.budget_explorer()
 
 # %% [markdown]
-# Here is the baseline on every device at once, with 33 ms for a picture and 5 mJ of energy.
+# Here is the baseline on every device at once, with 33 ms for a picture of 32×32 pixels and 5 mJ of energy.
 
 # %% verdicts
 explorers.verdict_table(deadline_ms=33, energy_mj=5)
@@ -328,7 +330,7 @@ explorers.verdict_table(deadline_ms=33, energy_mj=5)
 #
 # </details>
 #
-# And the estimate? For the arithmetic and the memory alone you found less than 2 mJ. The Arduino takes 60.2 mJ for a road sign:
+# And the estimate? For the arithmetic and the memory alone a picture of that size takes less than 2 mJ. The Arduino takes 60.2 mJ for it:
 # more than thirty times as much, for a whole chip that is switched on for six seconds.
 
 # %% [markdown]
@@ -402,7 +404,8 @@ for _ in range(12):
 
 # %% [markdown]
 # Now the real devices. Six of the eight have a radio on board. **On which of them does int8 bring the baseline home?** Decide
-# before you run the cell. The cards and the energies above tell you most of it.
+# before you run the cell. To send our picture takes 0.85 mJ by Bluetooth, 10.2 mJ by Wi-Fi and 16.0 mJ by LTE; the rest is on the
+# cards.
 
 # %% who-moves
 costs = explorers.radio_joules()
@@ -412,13 +415,14 @@ moved_home([(name, *joules) for name, joules in costs.items()])
 explorers.radio_table(edge_or_cloud)
 
 # %% [markdown]
-# Making a model smaller moves work from the cloud to the edge: on the ESP32-S3 and on the Raspberry Pi 5. Elsewhere it does
-# not, for two reasons. Bluetooth over a short way is so cheap that the Arduino had better send. And the phone computes for
-# itself in float32 already.
+# Making a model smaller moves work from the cloud to the edge: on the ESP32-S3 and on the Raspberry Pi 5. Elsewhere it does not,
+# for three reasons. Bluetooth over a short way is so cheap that the Arduino had better send. The Raspberry Pi Zero 2 W and 4 have
+# no instruction that sums products of 8 bits: int8 halves their energy, and that is not enough. And the phone computes for itself
+# in float32 already.
 #
-# Now look at the last column. There the arithmetic goes as fast as a published benchmark really did on that kind of device,
-# and not as fast as its datasheet allows. **On the ESP32-S3 the answer turns round again.** A bound tells what is impossible.
-# What is possible has to be measured.
+# Now look at the last column. There the arithmetic goes as fast as a published benchmark really did on that kind of device (on the
+# ESP32-S3, on one of its two cores), and not as fast as its datasheet allows. **On the ESP32-S3 the answer turns round again.** A
+# bound tells what is impossible. What is possible has to be measured.
 #
 # The table leaves out that a radio must wake up, and stays awake for a while after it has sent. For LTE that tail has been
 # measured at more than 12 J for each burst (Huang et al., 2012), hundreds of times what the bits of our picture cost.

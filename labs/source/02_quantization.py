@@ -4,7 +4,7 @@
 # # What does rounding cost?
 #
 # A weight of the baseline is a float of 32 bits: one of some four billion numbers. 8 bits can tell apart 256 numbers, and no
-# more. Every weight, and every activation, must then be **rounded** to one of 256.
+# more. Every weight, and every activation, must then be **rounded** to one of 256. That is **quantization**.
 #
 # 1. Which 256 numbers? Where do *scale* and *zero point* come from?
 # 2. What does the rounding cost, and what is one more bit worth?
@@ -224,7 +224,7 @@ for before, code, after in zip(x[0, :4], codes[0, :4], back[0, :4], strict=True)
 print(f"{(x - back).abs().max() / scale:.3f} s")
 
 # %% [markdown]
-# Half a step $s$, as long as nothing saturates. The *step* is what rounding costs, and the range decides how long a step is.
+# Half a step $s$, as long as nothing saturates. The *step* is what rounding costs, and the range decides its length.
 
 # %% [markdown]
 # ## Clip the range, or keep it?
@@ -233,9 +233,9 @@ print(f"{(x - back).abs().max() / scale:.3f} s")
 # share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error at
 # every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
 #
-# `SQNR` in its title says in decibels how much stronger the tensor is than the error. More is better.
+# Its title says how large the error is beside the tensor. Less is better.
 #
-# 1. Take the *weights* at 3 bits. Which part of the range gives the best SQNR? And at 8 bits?
+# 1. Take the *weights* at 3 bits. Which part of the range gives the smallest error? And at 8 bits?
 # 2. Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
 # 3. Take the *pixels* at 8 bits. Why is there no error at all?
 
@@ -285,8 +285,8 @@ reveal("bit", rounding.gain_per_bit(curves["per-tensor"]))
 #
 # <details><summary>Why a little more here?</summary>
 #
-# From 4 bits to 8 the steps get shorter by $127/7$, because the lowest code is left out. That makes 6.29 dB for each bit. The 6.02
-# are as old as digital telephony (Bennett, 1948).
+# From 4 bits to 8 the steps get $127/7$ times shorter, because the lowest code is left out. That makes 6.29 dB for each bit. The
+# 6.02 are as old as digital telephony (Bennett, 1948).
 #
 # </details>
 #
@@ -333,14 +333,14 @@ reveal("outlier", per_tensor)
 # The step has become 20 times as long, and $20 \log_{10} 20 = 26$ dB. A single weight among thousands costs as much as
 # **four bits** and a bit more.
 #
-# And with one scale per channel? The mean over the layer falls there, too. But look at *who* has lost.
+# And with one scale per channel? The SQNR of the layer as a whole falls there, too. But look at *who* has lost.
 
 # %% outlier-explorer
 print(f"{per_tensor:.1f} dB → {per_channel:.1f} dB")
 explorers.outlier_explorer(folded)
 
 # %% [markdown]
-# Per channel, the damage stays in channel 0; all others are as good as before. The average hides that.
+# Per channel, the damage stays in channel 0; all others are as good as before. One number for the layer hides that.
 
 # %% [markdown]
 # ### Exercise 4: who is to blame? (2 points)
@@ -392,7 +392,7 @@ for name, model in {"ResNet": baseline, "MobileNetV2 0.5": mobilenet}.items():
 # > MobileNetV2 0.5  features.1.body.0.0   12 4.52
 
 # %% [markdown]
-# In the baseline no channel takes a third of a bit. In the MobileNet, channel 12 of one layer takes four and a half bits from its
+# In the baseline for signs no channel takes a third of a bit, nor in that for clothes. In the MobileNet, channel 12 of one layer takes four and a half bits from its
 # neighbours. So outliers are real, and lab 03 shows what this one does.
 
 # %% [markdown]
@@ -435,8 +435,8 @@ rounding.scheme_table(tensors, bits=8)
 # $$y = s_x s_w \Big( \underbrace{\sum (q_x - z_x)\, q_w + q_b}_{\text{accumulator}} \Big)$$
 
 # %% [markdown]
-# How wide must the accumulator be? In the worst case 256 products add up to $256 \cdot 255 \cdot 127$, more than eight million:
-# far too much for 16 bits, and no trouble for 32. So it is an **int32**.
+# How wide must the accumulator be? Our classifier adds up 256 products: in the worst case $256 \cdot 255 \cdot 127$, more than
+# eight million: far too much for 16 bits, and no trouble for 32. So it is an **int32**.
 
 # %% [markdown]
 # The next layer wants codes of 8 bits again, so divide by the scale of the output and round. That is called to **requantize**:
@@ -538,24 +538,23 @@ rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 # does that in three steps: `prepare` marks what is to be rounded, `calibrate` fixes every scale, `convert` rounds. `to_onnx`
 # writes the result as a file with int8 weights in it.
 #
-# Before you run the cells: how much smaller will the file be? How much faster will it run? And what will it cost in accuracy?
+# Before you run the cells: how much smaller will the file be, how much faster, and at what cost in accuracy?
 
 # %% weight-only
 example = data.normalize(dataset.test.images[:1])
 prepared = prepare(baseline, QuantizationConfig(weight_bits=8, activation_bits=None))
 int8_weights = convert(calibrate(prepared, images))
-files = {
-    "float": to_onnx(baseline, example, "models/baseline.onnx"),
-    "int8 weights": to_onnx(int8_weights, example, "models/int8-weights.onnx"),
-}
-for name, file in files.items():
-    print(f"{name:12} {number(file.stat().st_size / 1024, '.0f')} KiB")
+float_file = to_onnx(baseline, example, "models/baseline.onnx")
+int8_file = to_onnx(int8_weights, example, "models/int8-weights.onnx")
+for file in (float_file, int8_file):
+    print(f"{file.name:18} {number(file.stat().st_size / 1024, '.0f')} KiB")
 
 # %% compare-latency
-runs = {name: Runner.open(file).once(example) for name, file in files.items()}
+files = (float_file, int8_file)
+runs = {file.name: Runner.open(file).once(example) for file in files}
 print(compare_latency(runs, max_seconds=8))
-for name, file in files.items():
-    print(f"{name:12} {dict(operators(file).most_common(4))}")
+for file in files:
+    print(f"{file.name:18} {dict(operators(file).most_common(4))}")
 
 # %% [markdown]
 # The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that really run tell why.
@@ -570,19 +569,19 @@ for name, file in files.items():
 #
 # **The claim:** 8 bits are enough for inference, and one scale and one zero point per tensor are all that it takes.
 #
-# **What you saw:** rounding costs 6 dB a bit, but the range decides where you start. One outlier takes four bits away from a
-# whole tensor, and a scale for each channel keeps the damage in one.
+# **What you saw:** each bit that you give up costs 6 dB, but the range decides where you start. One outlier takes four bits away
+# from a whole tensor, and a scale for each channel keeps the damage in one.
 #
 # Put the two files into your table.
 
 # %% claim-table
-recorded = models.manifest()[f"{dataset.name}/resnet"]["accuracy"]
+recorded = models.manifest(dataset.name)[f"{dataset.name}/resnet"]["accuracy"]
 table.add(
     "baseline in ONNX Runtime",
     baseline,
     dataset,
     accuracy=recorded,
-    file=files["float"],
+    file=float_file,
 )
 accuracy = train.evaluate(int8_weights, dataset.test)
 table.add(
@@ -590,7 +589,7 @@ table.add(
     int8_weights,
     dataset,
     accuracy=accuracy,
-    file=files["int8 weights"],
+    file=int8_file,
     precision="fp32",
 )
 table.show(dataset)

@@ -74,8 +74,8 @@ reveal("one-channel", race.ratio, race, f"MACs: -{100 * saved:.1f} %")
 stairs.staircase_explorer(stairs.measure_stairs())
 
 # %% [markdown]
-# We observe a staircase, and it has the processor's block in it. Your own may have other steps than those of your neighbour.
-# Whoever prunes must round to the step: that is what `round_to` means in all that follows.
+# We observe a staircase. Its steps are as wide as the processor's block. Your own may have other steps than those of your
+# neighbour. Whoever prunes must round to the step: that is what `round_to` means in all that follows.
 #
 # ### Exercise 1: round to the step (2 points)
 #
@@ -101,7 +101,7 @@ rng = hidden.rng(SEED, "kept-channels")
 hidden.show(
     [
         kept_channels(
-            rng.randrange(64, 513), rng.uniform(0.02, 0.9), rng.choice((3, 5, 8, 16))
+            rng.randrange(64, 513), rng.uniform(0.2, 0.9), rng.choice((3, 5, 8, 16))
         )
         for _ in range(30)
     ],
@@ -122,7 +122,7 @@ print([kept_channels(64, ratio, 8) for ratio in (0.1, 0.3, 0.5, 0.99)])
 # weights, its *L1 norm* (Li et al., 2017). Another asks the batch norm behind it for its scale $|\gamma|$ (Liu et al., 2017).
 #
 # Both look at weights alone. The loss knows more. Let the filter's weights $w_i$ fade to zero together. To first order, that
-# changes the loss by the sum of slope times way, which is
+# changes the loss by the sum of slope times distance, which is
 #
 # $$\left|\sum_i w_i \frac{\partial L}{\partial w_i}\right|$$
 #
@@ -157,15 +157,15 @@ for size in (2, 5, 9):
     hidden.show(taylor(weight, gradient), tolerance=1e-4)
 
 # %% [markdown]
-# Take a quarter of each group of channels away, those with the lowest scores, and train nothing. The last row draws lots: a
-# criterion is worth what it wins over that.
+# Take a quarter of the channels away, in every set of layers that must shrink together (the next section says which): those with
+# the lowest scores. Train nothing. The last row draws lots: a criterion is worth what it wins over that.
 
 # %% criteria
 trade.criterion_table(dependencies, taylor, lessons[:64], exam)
 
 # %% [markdown]
-# Which criterion wins depends on the network, and the order may change once the model is trained again. What does not change:
-# without the control at the bottom, every criterion looks good.
+# Which criterion wins depends on the network. What does not change: without the control at the bottom, every criterion looks good.
+# (Your Taylor was asked about the first convolution of each set, the other two about all of its layers; chance drew once.)
 
 # %% [markdown]
 # ## What else must go?
@@ -289,7 +289,8 @@ print(groups.difference(zeroed, smaller, data.normalize(exam.images[:8])) < 1e-4
 # ## Half of the MACs
 #
 # Now remove channels until half of the MACs are gone. In each step 8 channels go from the group that loses least importance for
-# each MAC that it saves. **How many times faster is the model then?**
+# each MAC that it saves. The score is Taylor's again, asked this time of the batch norm's $\gamma$ and $\beta$, which switch a
+# channel off as well. **How many times faster is the model then?**
 
 # %% predict-half
 trade.predict_half()
@@ -398,7 +399,7 @@ progress_board()
 # - A channel goes with its filter, its batch norm, the inputs that read it, and all that is added to it: a group.
 # - The proof of a cut: the smaller model computes what the original does with the same channels at zero.
 # - Latency over channels is a staircase. Measure its step, and round to it.
-# - A criterion is worth what it wins over chance, and fine-tuning matters at least as much.
+# - A criterion is worth what it wins over chance.
 # - Prune for the quantity that you need: milliseconds, from a table measured where the model will run.
 #
 # **If you want more:** change one thing at a time. Set `round_to=1` in `choose_macs`, and measure again. Take `"l1"` for the

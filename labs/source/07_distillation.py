@@ -13,7 +13,7 @@
 # 2. How do you notice that a distiller is **broken**? Three that shipped were.
 # 3. When does a teacher **help**: with many labels, with few, with a teacher that is bad?
 #
-# It takes about 60 minutes. You need softmax and cross entropy, and nothing from earlier labs.
+# It takes about 60 minutes. You need softmax and cross entropy, and of earlier labs only the word *MAC*.
 
 # %% imports
 import torch
@@ -32,21 +32,21 @@ lab_map("07_distillation")
 
 # %% [markdown]
 # The teacher is the course's baseline. It answers 2 000 training pictures, our `lessons`: once, for some seconds, and then its
-# answers lie in your folder. On the signs we take pictures of the day, the easier task. The student has three convolutions.
-# `study` trains each student once, in a second or two, and remembers it too.
+# answers lie in your folder. Of the signs we take those seen by day, the easier task. The student has three convolutions. `study`
+# trains each student once, in a second or two, and remembers it too.
 
 # %% study
 study = students.Study(teacher, dataset)
 tables.cost_table(study)
 
 # %% [markdown]
-# Mind the last line. A teacher is not free: whoever praises it must look at a student that was trained for longer without
-# one.
+# Mind the last line. (A step of training counts as three passes: one forward, and two for the gradients.) A teacher is not free:
+# whoever praises it must look at a student that was trained for longer without one.
 #
 # ## What does a teacher know?
 #
-# Mostly the teacher is sure: it gives 99 % and more to one class. What it thinks of all others stands far behind the decimal
-# point, and no loss would notice it. Hinton, Vinyals and Dean (2015) raise it with a **temperature** $T$:
+# Mostly the teacher is sure: it gives 99 % and more to one class. What it thinks of all others begins many decimals further down,
+# and no loss would notice it. Hinton, Vinyals and Dean (2015) raise it with a **temperature** $T$:
 #
 # $$p_k = \frac{e^{z_k / T}}{\sum_j e^{z_j / T}}$$
 #
@@ -152,9 +152,9 @@ for _ in range(8):
 #
 # ### Exercise 3: a test for distillers (3 points)
 #
-# A distiller is a function `distiller(student, teacher, images, order, temperature)` that returns the soft loss of one batch,
-# the part with $T^2$ alone. `student` and `teacher` are functions from images to logits; `order` holds the places of the
-# images in this batch. So the right loss is that of `student(images[order])` and `teacher(images[order])`.
+# A distiller is a function `distiller(student, teacher, images, order, temperature)` that returns the soft loss of one batch: only
+# the part with $T^2$. `student` and `teacher` are functions from images to logits; `order` holds the places of the images in this
+# batch. So the right loss is that of `student(images[order])` and `teacher(images[order])`.
 #
 # Write `works(distiller)`: call it once on inputs of your own, compare with what it should give, and return `True` or `False`.
 # Make up some images, and two functions that answer differently. **Which `order` and which temperature would let a broken one
@@ -201,17 +201,17 @@ hidden.show([distillers.mostly(works, one) for one in kinds])
 tables.fault_table(study, distillation_loss)
 
 # %% [markdown]
-# Compare with the last row, a student that had labels and no teacher. One fault is a disaster, and you would have seen it. The
-# other two look like a student that is somewhat worse. Nobody looks for a fault there: one concludes that distillation
+# Compare with the last row, a student that had labels and no teacher. On signs and on clothes one fault is a disaster, and you
+# would have seen it. The other two look like a student that is somewhat worse. Nobody looks for a fault there: one concludes that distillation
 # gives nothing.
 #
 # ## A class it never saw
 #
 # Here is an experiment of Hinton's, on our pictures. We take **one class out of the lessons**: the limit of 80 on the signs, the
-# shirt on Fashion-MNIST. The teacher knows it. The student learns from soft targets of the other pictures alone ($\alpha = 1$).
-# Nobody ever shows it an 80.
+# shirt on Fashion-MNIST, the last class of other data. The teacher knows it. The student learns from soft targets of the other
+# pictures alone ($\alpha = 1$). Nobody ever shows it one of these.
 #
-# **How many of the 80s in the test will it name?**
+# **How many of that class in the test will it name?**
 
 # %% predict-never-seen
 tables.predict_never_seen()
@@ -236,15 +236,17 @@ reveal("never-seen", 100 * own)
 explorers.never_seen_explorer(study)
 
 # %% [markdown]
-# Labels say nothing of a class that is not there. A bias then finds what is unlike all the others: fewer of the class, at a
-# higher price for the rest. The teacher has said of every 30 how much it looks like an 80, and of every pullover how much like
+# Labels say nothing of a class that is not there. A bias then finds what is unlike all the others: on signs and clothes fewer of
+# the class, at a higher price for the rest. The teacher has said of every 30 how much it looks like an 80, and of every pullover how much like
 # a shirt. From that the student knows what to look for.
 #
 # ## When does it help?
 #
 # Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
-# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both see the same number of pictures.
-# **How many points does the teacher win?**
+# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both make the same number of steps: the one
+# sees 100 pictures a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels,
+# so here it is as good as a teacher can be. On pictures new to it, it would be right less often.) **How many points does the
+# teacher win?**
 
 # %% predict-few-labels
 tables.predict_few_labels()
@@ -258,14 +260,15 @@ few = study.gain("few distilled", over="few alone")
 reveal("few-labels", few.mean, few)
 
 # %% [markdown]
-# That is clear. And with a label for every picture? There are controls as well, so that the teacher is not praised for
+# On signs and on clothes that is clear. And with a label for every picture? There are controls as well, so that the teacher is not praised for
 # what others do:
 #
 # - **labels smoothed**: 10 % of the probability is spread over all classes, by nobody who knows anything;
-# - **twice as long**: some of the compute that the teacher's answers cost goes into more steps;
+# - **twice as long**: five more passes, a small part of what the teacher's answers cost (see the first table);
 # - **a bad teacher**: the tiny ResNet with weights of 3 bits, untrained, from lab 04.
 #
-# The next cell trains 25 students. Before you look: which intervals will leave out zero?
+# Where labels are few there is one control more, the teacher's **answers as labels**: the student learns the class that it names,
+# and nothing of its doubt. The next cell trains 30 students. Before you look: which intervals will leave out zero?
 
 # %% seeds-explorer
 explorers.seeds_explorer(study)
@@ -274,7 +277,8 @@ explorers.seeds_explorer(study)
 # Read it one interval at a time. If one contains zero, five seeds cannot tell that way from training alone. If a control wins
 # as much as the teacher, it was not the teacher's knowledge that won.
 #
-# - With few labels the teacher replaces the labels that are missing. Nothing else in the list could.
+# - With few labels the teacher replaces the labels that are missing. What its doubt adds to that is the distance between the two
+#   rows.
 # - With many, what it wins is smaller, and depends on data, student and patience.
 # - A bad teacher hands its mistakes on. The student is asked to repeat them in nine parts of ten.
 #
@@ -342,7 +346,7 @@ tables.hint_table(study, hint_loss)
 #
 # **The claim:** a student comes close to its teacher with a fraction of the parameters.
 #
-# **What you saw:** with few labels the teacher wins many points, clear of chance. With many labels look at your interval. And
+# **What you saw:** with few labels the teacher of signs or of clothes wins many points, clear of chance. With many labels look at your interval. And
 # *close* depends on the student: this one is small, and stays well behind.
 #
 # The student goes into your table, as a file for ONNX Runtime. There it is judged on **all** test pictures: on the signs on
@@ -369,7 +373,7 @@ progress_board()
 # - The loss is a divergence times $T^2$. Test your distiller on inputs that can tell: faults do not stop with an error.
 # - A student can name what it has never seen, if its teacher knew it.
 # - Several seeds, pairs, an interval, and controls decide whether a teacher helped.
-# - Few labels and many pictures: there it helps most. It needs no label at all.
+# - Few labels and many pictures: there it helps most. The **student** needs no label at all; its teacher did.
 #
 # **If you want more:** change one thing at a time. Raise the temperature to 8 in a loss of your own. Then let two different
 # teachers answer (`Ensemble` of `edgelab.distillation`). Last, take `decoupled_loss` of the same module.

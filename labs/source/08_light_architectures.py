@@ -8,7 +8,7 @@
 #
 # 1. What does that save: in multiplications, in milliseconds, on other machines?
 # 2. What does it cost, in accuracy and in memory?
-# 3. How do you make such a network narrower or coarser, until it fits?
+# 3. How do you make such a network narrower, or its picture coarser, until it fits?
 #
 # It takes about 60 minutes. You need the MACs of [lab 01](01_edge_budget.ipynb) and the int8 files of [lab 03](03_ptq.ipynb).
 
@@ -134,7 +134,7 @@ reveal("many", many.ratio, many)
 # *Ethos-U55*, as Arm's compiler Vela estimates it.
 #
 # 1. From how many channels on does the separable layer win here in int8? And in float32?
-# 2. Take 5×5. The promise grows to nearly 25. Which machine keeps it?
+# 2. Take 5×5. The promise grows to almost 23, of 25 at most. Which machine keeps it?
 # 3. On which machine, and where, would a full convolution be the better choice?
 
 # %% duel-explorer
@@ -143,8 +143,8 @@ duels.duel_explorer()
 # %% [markdown]
 # <details><summary>An answer to the third question</summary>
 #
-# On the NPU with 8 channels: there the separable layer takes longer than the full one, and with 16 as long. The NPU computes many
-# channels at a time, and a depthwise convolution leaves most of it idle.
+# On the NPU, with 3×3 kernels and 16×16 pixels: with 8 channels the separable layer takes longer than the full one, with 16 about
+# as long. The NPU computes many channels at a time, and a depthwise convolution leaves most of it idle.
 #
 # </details>
 #
@@ -154,7 +154,8 @@ duels.duel_explorer()
 #
 # Write it as a function of its input `x`, `(N, C, H, W)`. `depthwise` and `pointwise` are pairs, a weight and a bias, with the batch
 # norm folded in as in lab 03. A ReLU stands behind each of the two convolutions. The depthwise one takes the `stride`, and its
-# padding is half of the kernel, so that the picture keeps its size; its weight has the shape `(C, 1, k, k)`.
+# padding is half of the kernel, rounded down, so that with stride 1 the picture keeps its size; its weight has the shape `(C, 1, k,
+# k)`.
 #
 # `F.conv2d(x, weight, bias, stride, padding, groups=…)` computes either.
 
@@ -206,7 +207,8 @@ networks.try_separable(zoo["mobilenet_v1_025"], pictures[:8], separable)
 # many points does that cost?** The paper trained MobileNetV1 on ImageNet with both: 71.7 % with full convolutions, 70.6 % with
 # separable ones, at 8.6 times fewer MACs (Howard et al., 2017, table 4).
 #
-# Here are the course's MobileNets beside the same networks with full convolutions.
+# Here are the course's MobileNets beside the same networks with full convolutions. V1 was trained both ways, with two or three
+# seeds; it took a GPU, so its accuracies are on record.
 
 # %% accuracy-table
 networks.accuracy_table(dataset)
@@ -283,9 +285,10 @@ networks.try_inverted(zoo["mobilenet_v2_050"], pictures[:8], inverted_residual)
 networks.memory_table(zoo, dataset)
 
 # %% [markdown]
-# **Fewer MACs, more RAM.** V2 has a fraction of the baseline's MACs and weights, and asks for *more* memory: where the picture is still
-# large, it widens a tensor to six times its channels, and both are alive at once. On a device with 256 KiB that decides. (The arena
-# also holds the interpreter's notes, eight bytes for each channel of a layer among them.)
+# **Fewer MACs, more RAM.** V2 has a sixth to a seventh of the baseline's MACs and little more than half of its weights, and asks
+# for *more* memory: where the picture is still large, it widens a tensor to six times its channels, and both are alive at once. On
+# the signs, on a device with 256 KiB, that decides. (The arena also holds the interpreter's notes, eight bytes for each channel of
+# a layer among them.)
 #
 # ## MobileNetV4: one block, two switches
 #
@@ -368,13 +371,13 @@ networks.pareto_explorer(dataset)
 #
 # ## One table, three machines
 #
-# Now three networks of the course. **If time followed MACs, each of the two columns of rates would hold one number.**
+# Now three networks of the course. **If time followed MACs, each of the two columns of MACs per time would hold one number.**
 
 # %% machine-table
 networks.machine_table(zoo, pictures, dataset)
 
 # %% [markdown]
-# The NPU does 80 to 90 of the baseline's MACs in a cycle, of 128 that it could, and only some 20 of MobileNetV2's: full convolutions with many
+# With signs and with clothes the NPU does 80 to 90 of the baseline's MACs in a cycle, of 128 that it could, and only some 20 of MobileNetV2's: full convolutions with many
 # channels are what it was built for. So V2, with less than a sixth of the MACs, takes more than half of the time. (Vela's figures are the
 # compiler's estimate.) How much of the saving arrives, only the machine knows.
 #
@@ -382,8 +385,8 @@ networks.machine_table(zoo, pictures, dataset)
 #
 # **The claim:** depthwise separable convolutions need drastically fewer multiply-adds at similar accuracy.
 #
-# **What you saw:** true, for multiply-adds. Time follows from afar: well with many channels, badly with few, and each machine in its own
-# way. Memory may even grow.
+# **What you saw:** true, for multiply-adds; in accuracy, one point or two at a quarter of the width. Time follows from afar: well
+# with many channels, badly with few, and each machine in its own way. Memory may even grow.
 #
 # One row comes into your table: MobileNetV2 in int8. Its accuracy is that on the first 3 000 test pictures, where there are more.
 
@@ -410,8 +413,8 @@ progress_board()
 # - Width and resolution are two dials on the same network. Which one is better depends on the machine and on the limit.
 # - MACs are for paper. Measure on the machine that will run it.
 #
-# **Next:** you have all the techniques now: fewer bits, fewer weights, a teacher, a lighter design. Deployment comes next: one model, in
-# the runtimes of phones and of microcontrollers.
+# **Next:** you have all the techniques now: fewer bits, fewer weights, a teacher, a lighter design. [Lab 09](09_deployment.ipynb) takes
+# one model to the runtimes of phones and of microcontrollers.
 #
 # ### Further reading
 #

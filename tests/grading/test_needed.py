@@ -1,5 +1,7 @@
 """A graded run leaves out what no graded cell depends on, and nothing else."""
 
+import dataclasses
+
 import pytest
 
 from edgelab.course.source import read_source
@@ -51,17 +53,37 @@ def test_a_function_parameter_is_not_a_name_of_the_module():
     "code",
     [
         "def half(x: return y",
-        "try:\n    import missing as y\nexcept ImportError:\n    x = y",
+        "try:\n    import missing as y\nexcept ImportError:\n    z = y + x",
         "for y in y:\n    print(x)",
         "class C:\n    y = y + x",
         "eval('x' + str(y))",
+        "# x and y\nimport sys\nsys.modules['__main__']",
+        "print(['x', 'y'])",
+        "def f():\n    def g():\n        return x + y\n    return g",
         "x;y;" * 500_000,
     ],
-    ids=["a slip", "a condition", "a loop over itself", "a class", "eval", "a megabyte"],
+    ids=["a slip", "a condition", "a loop", "a class", "eval", "any name", "text", "closures", "a megabyte"],
 )
-def test_every_word_of_a_learner_counts(code):
+def test_every_name_that_a_learner_may_reach_counts(code):
     cells = {"a": "x = 1", "b": "y = 2", "c": "z = 3", "half": code}
     assert needed(cells, ["half"], learners=["half"]) == {"a", "b", "half"}
+
+
+def test_what_a_learner_only_writes_about_does_not_count():
+    code = 'def half(x):\n    """Return half of `y`."""\n    z = x / 2  # not y\n    return z'
+    assert needed({"x": "x = 1", "y": "y = 2", "z": "z = 3", "half": code}, ["half"], learners=["half"]) == {"half"}
+
+
+def test_a_hidden_cell_needs_no_cell_of_the_lab(source):
+    cells = [
+        dataclasses.replace(cell, source=f"number = 1\nfor _ in (1,):\n    number += half\n{cell.source}")
+        if cell.role == "hidden"
+        else dataclasses.replace(cell, source="number = 2")
+        if cell.name == "use-half"
+        else cell
+        for cell in read_source(source)
+    ]
+    assert "use-half" not in {cell.id for cell in merge.merge(cells, {}, seed=1).cells}
 
 
 def test_the_learners_own_code_counts(source):

@@ -67,7 +67,7 @@ def test_a_scan_holds_the_zeros_and_the_accuracy_of_every_way(model, toy):
 )
 def test_how_many_weights_are_free_is_read_off_between_two_sparsities(model, toy, shares, free):
     accuracy = {("", 0): 0.9, **dict(zip((("global", one) for one in explorers.SPARSITIES), shares, strict=True))}
-    assert explorers.Scan(model, toy.test, accuracy).free() == pytest.approx(free, abs=0.1)
+    assert explorers.Scan(model, toy.test, accuracy).free(1.0) == pytest.approx(free, abs=0.1)
 
 
 def test_the_scan_s_picture_names_what_was_chosen(model, toy):
@@ -128,9 +128,11 @@ def test_training_keeps_the_zeros_and_is_not_repeated(model, toy, monkeypatch):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     again = training.prune_and_train(model, toy.train, [0.5, 0.8], global_masks)
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in pruned.state_dict().items())
-    table = training.accuracy_table(model, pruned, toy.test, global_masks)._repr_html_()
-    assert "80 % zeros at once, not trained" in table
-    assert "80 % zeros in steps, trained" in table
+    at_once = training.prune_and_train(model, toy.train, [0.8, 0.8], global_masks)
+    assert sparsity_of(at_once) == sparsity_of(pruned)
+    table = training.accuracy_table(model, pruned, at_once, toy.test, global_masks)._repr_html_()
+    for row in ("at once, not trained", "at once, trained", "in steps, trained"):
+        assert f"80 % zeros {row}" in table
 
 
 def test_two_of_four_has_as_many_zeros_as_half_of_each_layer(model, toy):

@@ -1,5 +1,7 @@
 """Lab 07: its explorers show what they say, students are trained once, and distillers are what they are named."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -65,9 +67,16 @@ def test_a_student_is_trained_once_and_few_labels_see_as_many_pictures(study, mo
         calls.append((len(split), options["epochs"], options["teacher"] is not None))
 
     monkeypatch.setattr(students, "fit", fit)
-    for way in ("alone", "few alone", "few distilled", "longer"):
+    for way in ("alone", "few alone", "few named", "few distilled", "longer"):
         assert study.student(way, 1) is study.student(way, 1)
-    assert calls == [(120, 2, False), (12, 20, False), (120, 2, True), (120, 2, False)]
+    assert calls == [(120, 2, False), (12, 20, False), (120, 2, True), (120, 2, True), (120, 2, False)]
+
+
+def test_answers_as_labels_know_no_doubt():
+    logits, labels = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([2])
+    sure, unsure = torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([[1.01, 1.0, 0.0]])
+    assert students.as_labels(logits, sure, labels) == students.as_labels(logits, unsure, labels)
+    assert float(students.as_labels(logits, sure, labels)) == pytest.approx(math.log(1 + math.e**-1 + math.e**-2))
 
 
 def test_the_class_left_out_is_in_no_lesson(study, monkeypatch):

@@ -1,5 +1,7 @@
 """Lab 08: its pictures follow its numbers, and its sentences hold."""
 
+from statistics import fmean
+
 import pytest
 import torch
 
@@ -82,6 +84,13 @@ def test_what_the_text_says_of_the_npu_is_on_record(dataset):
         assert 1 < whole / half < 1.5
     narrow, wide = (record.network_cost(dataset, f"mobilenet_v1_{width}", size)["us"] for width in ("025", "100"))
     assert wide / narrow > 9
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("signs", 32), ("fashion-mnist", 28)])
+def test_separable_convolutions_cost_one_point_or_two_on_record(name, pixels):
+    full, separable = (record.accuracies(name, "mobilenet_v1_025" + kind, pixels) for kind in ("-full", ""))
+    assert len(full) >= 2 and len(separable) >= 2
+    assert 0.01 < fmean(full) - fmean(separable) < 0.025
 
 
 def test_on_the_npu_few_channels_save_nothing():

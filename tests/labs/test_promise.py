@@ -19,9 +19,7 @@ from edgelab.course.source import read_source, solved
 from edgelab.grading.answers import answer_names, defined
 from edgelab.grading.compare import agrees
 from edgelab.grading.needed import needed
-from tests.labs.test_answers import answers
-
-SLOW = {"quantize-model", "train-quantized"}  # seconds for each answer: they meet the corpus of answers alone
+from tests.labs.test_answers import SLOW, answers
 
 # Each is put around the right answer, whose name stands for NAME. None of them changes what it gives.
 DISGUISES = {

@@ -11,7 +11,6 @@ from edgelab.i18n import _
 from edgelab.labs.lab_02_quantization.rounding import (
     BITS,
     LAYER,
-    decibels,
     gain_per_bit,
     grid,
     weight_spec,
@@ -71,13 +70,13 @@ def number_line_plot(x: torch.Tensor, bits: int, clip: int, symmetric: bool) -> 
                 if start < end:
                     ax.axvspan(start, end, facecolor="none", edgecolor=plots.VERMILION, hatch="///", lw=0)
         text = _(
-            "%(bits)d bits, step %(step).3g: SQNR %(sqnr)s dB\n"
+            "%(bits)d bits, step %(step).3g: error %(error).2g %% of the tensor\n"
             "%(share).1f %% saturated, %(used)d of %(all)d codes in reach"
         )
         title = text % {
             "bits": bits,
             "step": scale,
-            "sqnr": decibels(sqnr(x, fake_quantize(x, qparams))),
+            "error": 100 * 10 ** (-sqnr(x, fake_quantize(x, qparams)) / 20),
             "share": 100 * saturated,
             "used": reach,
             "all": 2**bits,

@@ -15,7 +15,7 @@ from edgelab.bars import track
 from edgelab.deploy import Runner, onnxruntime_quantizers, operators, to_onnx
 from edgelab.explore import plots
 from edgelab.explore.html import HtmlTable
-from edgelab.explore.pictures import shown_name
+from edgelab.explore.pictures import shown_name, telling
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure import compare_latency
@@ -228,8 +228,8 @@ def whom_it_hurt(before: str | Path, after: str | Path, dataset: data.Dataset) -
         shown_name(name): 100 * float(now[groups == index].float().mean() - was[groups == index].float().mean())
         for index, name in enumerate(names)
     }
-    ordered = sorted(change.items(), key=lambda item: -item[1])
-    with plots.figure(height=1.2 + 0.28 * len(change)) as fig:
+    ordered = list(telling(change).items())[::-1]
+    with plots.figure(height=1.2 + 0.28 * len(ordered)) as fig:
         ax = fig.subplots()
         for row, (_name, points) in enumerate(ordered):
             worse = points < 0

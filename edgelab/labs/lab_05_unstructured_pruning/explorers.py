@@ -23,8 +23,8 @@ LAYER_SPARSITIES = (0.5, 0.8, 0.95)
 
 
 def predict_free() -> Prediction:
-    """Return the prediction of the share of weights that can go at the cost of one point, in per cent."""
-    return predict(LAB, "free", _("weights that can go for one point"), unit="%", low=1, high=100)
+    """Return the prediction of the share of weights that can go at the cost of five points, in per cent."""
+    return predict(LAB, "free", _("weights that can go for five points"), unit="%", low=1, high=100)
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -45,7 +45,7 @@ class Scan:
     accuracy: dict[tuple[str, float], float] = field(default_factory=dict)
     zeros: dict[tuple[str, float], dict[str, float]] = field(default_factory=dict)
 
-    def free(self, points: float = 1.0) -> float:
+    def free(self, points: float = 5.0) -> float:
         """Return how many per cent of all weights, the smallest first, can go at a loss of `points` or less.
 
         Between two of the sparsities it is read off the straight line.

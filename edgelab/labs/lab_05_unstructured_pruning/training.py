@@ -42,14 +42,20 @@ def prune_and_train(model: nn.Module, lessons: data.Split, sparsities: Sequence[
     return remove_masks(pruned)
 
 
-def accuracy_table(dense: nn.Module, trained: nn.Module, exam: data.Split, choose: Choose) -> HtmlTable:
-    """Return what is left of the accuracy without training, and with it, at the sparsity of `trained`."""
-    sparsity = sparsity_of(trained)
+def accuracy_table(
+    dense: nn.Module, in_steps: nn.Module, at_once: nn.Module, exam: data.Split, choose: Choose
+) -> HtmlTable:
+    """Return what is left of the accuracy without training, and with it: pruned at once, and in steps.
+
+    Both trained models have seen the same pictures.
+    """
+    sparsity = sparsity_of(in_steps)
     untrained = remove_masks(apply_masks(copy.deepcopy(dense), choose(weights_of(dense), sparsity)))
     models = {
         _("dense"): dense,
         _("%(zeros).0f %% zeros at once, not trained") % {"zeros": 100 * sparsity}: untrained,
-        _("%(zeros).0f %% zeros in steps, trained") % {"zeros": 100 * sparsity}: trained,
+        _("%(zeros).0f %% zeros at once, trained") % {"zeros": 100 * sparsity}: at_once,
+        _("%(zeros).0f %% zeros in steps, trained") % {"zeros": 100 * sparsity}: in_steps,
     }
     rows = [[escape(name), f"{100 * evaluate(model, exam):.1f}"] for name, model in models.items()]
     return HtmlTable([_("baseline"), _("accuracy (%)")], rows)

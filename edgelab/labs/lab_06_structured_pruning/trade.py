@@ -14,7 +14,7 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
-from edgelab.i18n import _
+from edgelab.i18n import N_, _, named
 from edgelab.measure import compare_latency, count_macs
 from edgelab.measure.threads import torch_threads
 from edgelab.numbers import number
@@ -23,6 +23,12 @@ from edgelab.pruning.channels import OUT
 from edgelab.pruning.targets import macs_of_layers
 
 LAB = "06_structured_pruning"
+RUNS = (
+    N_("half of the MACs"),
+    N_("half of the time"),
+    N_("64 channels"),
+    N_("63 channels"),
+)  # as the lab's code names them
 LEFT = (4, 3, 2, 1)  # quarters of a group's channels: the widths of the table
 
 
@@ -151,7 +157,7 @@ def outcome_table(
             race = compare_latency({first: models[first][1], name: run}, blocks=16, max_seconds=3)
             cells += [f"{race.ratio:.2f} ({race.low:.2f}–{race.high:.2f})"]
             cells += [f"{predicted_ms[first] / predicted_ms[name]:.2f}" if name in predicted_ms else "–"]
-        rows.append([escape(name), *cells, f"{100 * train.evaluate(model, exam):.1f}"])
+        rows.append([escape(named(name)), *cells, f"{100 * train.evaluate(model, exam):.1f}"])
     heads = [_("model"), _("MACs (M)"), _("times faster"), _("times faster, by the table"), _("accuracy (%)")]
     return HtmlTable(list(map(escape, heads)), rows)
 

@@ -9,7 +9,7 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.pictures import shown_name
 from edgelab.i18n import _
-from edgelab.labs.lab_07_distillation.students import ASKED, Study, bias_that_fits, named, remembered
+from edgelab.labs.lab_07_distillation.students import ASKED, FEW, Study, bias_that_fits, named, remembered
 from edgelab.labs.lab_07_distillation.tables import class_name, way_name
 from edgelab.measure.seeds import paired_gain
 from edgelab.train import predict
@@ -19,7 +19,7 @@ PICTURES = 8
 BIASES = tuple(range(0, 21))
 REGIMES = {
     "plenty": ("alone", "smoothing", "longer", "distilled", "bad teacher"),
-    "few": ("few alone", "few distilled"),
+    "few": ("few alone", "few named", "few distilled"),
 }
 
 
@@ -137,7 +137,7 @@ def seeds_explorer(study: Study) -> Explorer:
 
     regimes = {
         _("%(n)d, all of them") % {"n": len(study.lessons)}: "plenty",
-        _("%(n)d of them") % {"n": round(len(study.lessons) / 20)}: "few",
+        _("%(n)d of them") % {"n": min(FEW, len(study.lessons))}: "few",
     }
     controls = {
         "regime": choice(_("labels"), regimes),
@@ -209,6 +209,8 @@ def confusion_plot(labels: torch.Tensor, answers: torch.Tensor, names: Sequence[
         ax.set(xlabel=_("mistakes; what it is → what was said"))
         text = _("mistakes: %(n)d of %(all)d; most often %(truth)s taken for %(said)s: %(count)d")
         facts = {"n": int(counts.sum()), "all": len(labels), "count": pairs[0][1]}
+        if not shown:
+            text = _("mistakes: %(n)d of %(all)d")
         title = text % {**facts, "truth": names[worst[0] // classes], "said": names[worst[0] % classes]}
         ax.set_title(title)
         return plots.picture(fig, title)

@@ -17,6 +17,7 @@ from edgelab.data.storage import atomic_write
 from edgelab.distillation import distillation_loss
 from edgelab.i18n import _
 from edgelab.measure.seeds import Gain, paired_gain
+from edgelab.measure.threads import torch_threads
 from edgelab.models import conv_bn, load_pretrained
 from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 from edgelab.train import evaluate, fit, predict, remembering
@@ -70,6 +71,11 @@ class Way:
     epochs: int = EPOCHS
 
 
+def as_labels(logits: torch.Tensor, answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy with the class that the teacher names: its answer without its doubt."""
+    return F.cross_entropy(logits, answers.argmax(1))
+
+
 _SOFT = partial(distillation_loss, temperature=TEMPERATURE, alpha=ALPHA)
 _UNLABELLED = partial(distillation_loss, temperature=TEMPERATURE, alpha=1.0)
 WAYS = {
@@ -79,6 +85,7 @@ WAYS = {
     "distilled": Way(teacher="teacher", loss_fn=_SOFT),
     "bad teacher": Way(teacher="bad", loss_fn=_SOFT),
     "few alone": Way(images=FEW),
+    "few named": Way(teacher="teacher", loss_fn=as_labels),
     "few distilled": Way(teacher="teacher", loss_fn=_UNLABELLED),
 }
 
@@ -152,7 +159,7 @@ class Study:
             soft = distiller(lambda _batch: logits, teacher, everything, places[:, 0], TEMPERATURE)
             return ALPHA * soft + (1 - ALPHA) * F.cross_entropy(logits, labels)
 
-        with remembering(MODELS):
+        with remembering(MODELS), torch_threads(1):
             fit(student, self.lessons, epochs=EPOCHS, lr=0.05, batch_size=64, teacher=everything, loss_fn=loss_fn)
         return evaluate(student, self.exam)
 
@@ -163,7 +170,7 @@ class Study:
 
     def _trained(self, seen: data.Split, seed: int, **options: Any) -> nn.Module:
         student = pocket(self.dataset, seed)
-        with remembering(MODELS):
+        with remembering(MODELS), torch_threads(1):
             fit(student, seen, seed=seed, lr=0.05, batch_size=64, progress=False, **options)
         return student
 
@@ -202,10 +209,13 @@ def named(logits: torch.Tensor, labels: torch.Tensor, label: int, bias: float = 
     return float(right[labels == label].float().mean()), float(right.float().mean())
 
 
-def follows_teacher(study: Study, way: str) -> float:
-    """Return the share of a student's mistakes that are what the teacher holds likeliest but for the truth."""
+def follows_teacher(study: Study, way: str) -> float | None:
+    """Return the share of a student's mistakes that are what the teacher holds likeliest but for the truth.
+
+    None for a student without mistakes.
+    """
     split = study.exam[:ASKED]
     theirs = remembered(study.teacher, split).scatter(1, split.labels[:, None], -torch.inf).argmax(1)
     mine = predict(study.student(way), split).argmax(1)
     wrong = mine != split.labels
-    return float((mine[wrong] == theirs[wrong]).float().mean())
+    return float((mine[wrong] == theirs[wrong]).float().mean()) if wrong.any() else None

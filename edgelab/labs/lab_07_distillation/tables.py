@@ -62,6 +62,7 @@ def way_name(way: str) -> str:
         "distilled": _("with the teacher"),
         "bad teacher": _("with a bad teacher"),
         "few alone": _("alone"),
+        "few named": _("the teacher's answers as labels"),
         "few distilled": _("with the teacher"),
     }[way]
 
@@ -120,5 +121,9 @@ def hint_table(study: Study, hint_loss: Callable) -> HtmlTable:
 
 def likeness_table(study: Study) -> HtmlTable:
     """Return how many of each student's mistakes are what the teacher holds likeliest but for the truth."""
-    rows = [[escape(way_name(way)), f"{100 * follows_teacher(study, way):.0f}"] for way in ("distilled", "alone")]
+    shares = {way: follows_teacher(study, way) for way in ("distilled", "alone")}
+    rows = [
+        [escape(way_name(way)), _("no mistakes") if share is None else f"{100 * share:.0f}"]
+        for way, share in shares.items()
+    ]
     return HtmlTable([_("student"), _("mistakes that are the teacher's first thought beside the truth (%)")], rows)

@@ -133,7 +133,10 @@ def separable(answer: Callable) -> None:
             ),
             Mistake(
                 lambda x, depthwise, pointwise, stride: _separable(x, depthwise, pointwise, stride, padding=1),
-                _("The padding does not fit every kernel: it is half of the kernel, or the picture changes its size."),
+                _(
+                    "The padding does not fit every kernel: it is half of the kernel, rounded down, or the picture "
+                    "changes its size."
+                ),
             ),
             Mistake(
                 lambda x, depthwise, pointwise, stride: _separable(x, depthwise, pointwise, stride, padding=0),

@@ -125,7 +125,7 @@ def machine_table(networks: dict[str, nn.Module], pictures: torch.Tensor, datase
         macs, ms = count_macs(model, image), times[name]
         cost = record.network_cost(dataset.name, name, image.shape[-1])
         npu = ["–", "–"] if cost is None else [number(cost["us"], ".0f"), f"{cost['macs_per_cycle']:.0f}"]
-        accuracy = 100 * manifest().get(f"{dataset.name}/{name}", {}).get("accuracy", float("nan"))
+        accuracy = 100 * manifest(dataset.name).get(f"{dataset.name}/{name}", {}).get("accuracy", float("nan"))
         cells = [f"{macs / 1e6:.1f}", f"{ms:.3f}", f"{macs / ms / 1e6:.0f}", *npu, f"{accuracy:.2f}"]
         rows.append([escape(NAMES[name]), *cells])
     heads = [
@@ -208,7 +208,7 @@ def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], co
             ax.plot(*zip(*members, strict=True), ls="-", ms=7, label=label, color=colour, marker=marker)
         plots.logarithmic(ax.xaxis, (1, 2, 5))
         if judged:
-            ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%)"))
+            ax.set(xlabel=labels[cost], ylabel=_("accuracy on record (%%), %(dataset)s") % {"dataset": dataset})
         else:
             plots.logarithmic(ax.yaxis, (1, 2, 5))
             ax.set(xlabel=_("MACs (M)"), ylabel=labels[cost])

@@ -1,0 +1,68 @@
+"""What lab 10 has on record, and how it is measured: `python -m edgelab.labs.lab_10_capstone.record`.
+
+`costs` are the bytes, arena and Vela's microseconds of the family and of the rival's shape; they depend on the shapes
+alone, and need `edgelab[mcu]`. `trainings` are those of the rival, some minutes each on two cores.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgelab import data
+from edgelab.data.storage import atomic_write
+from edgelab.labs.lab_10_capstone import costs, rival
+from edgelab.models.zoo import RECIPES
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+Name = Annotated[str, typer.Argument(help="signs or fashion-mnist.")]
+
+
+@app.command("costs")
+def write_costs(dataset: Name) -> None:
+    """Measure the family's costs and the rival's for the pictures of a data set."""
+    loaded, record = data.load(dataset), _read()
+    record["costs"][costs.key_of(loaded)] = costs.measure_family(loaded)
+    record["rivals"][costs.key_of(loaded)] = list(rival_costs(loaded).values())
+    _write(record)
+
+
+def rival_costs(dataset: data.Dataset) -> dict[str, float | None]:
+    """Return what the rival's shape costs for the pictures of a data set, untrained."""
+    images = data.normalize(dataset.train.images[:16])
+    with tempfile.TemporaryDirectory() as folder:
+        return costs.measure(costs.write_int8(rival.build(dataset).eval(), images, Path(folder, "rival.tflite")))
+
+
+@app.command("train")
+def train(
+    dataset: Name,
+    seed: Annotated[int, typer.Option(help="Of the first weights and of the batches.")] = 0,
+    long: Annotated[bool, typer.Option("--long", help="For as many epochs as the zoo's tiny network.")] = False,
+) -> None:
+    """Train the rival for as much compute as its opponent had, or as long as the zoo trains."""
+    loaded = data.load(dataset)
+    row = rival.train(loaded, seed=seed, epochs=RECIPES["resnet_tiny"].epochs[dataset] if long else None)
+    record = _read()
+    record["trainings"].append({**row, "long": long})
+    _write(record)
+    print(row)
+
+
+def _read() -> dict[str, Any]:
+    return json.loads(costs.RECORD.read_text())
+
+
+def _write(record: dict[str, Any]) -> None:
+    """Write JSON with a line for each data set's costs and each training."""
+    parts = [f'"{name}": {{\n' + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in
+             record[name].items()) + "\n}" for name in ("costs", "rivals")]  # fmt: skip
+    parts.append('"trainings": [\n' + ",\n".join(map(json.dumps, record["trainings"])) + "\n]")
+    with atomic_write(costs.RECORD) as file:
+        file.write(("{\n" + ",\n".join(parts) + "\n}\n").encode())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,153 @@
+"""The rival: MLPerf Tiny's ResNet-8 in int8, by its published figures and, in its shape, on the learner's pictures.
+
+It is trained as the zoo trains, from labels, for as many multiply-accumulates as went into the network that it is
+compared with: those of the tiny network's own training, of the teacher's answers, and of this lab.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgelab import data
+from edgelab.deploy import Runner, to_onnx
+from edgelab.explore.html import HtmlTable
+from edgelab.i18n import _
+from edgelab.labs.lab_10_capstone import costs
+from edgelab.labs.lab_10_capstone.family import Shape
+from edgelab.labs.lab_10_capstone.workshop import EPOCHS, LESSONS, MODELS, Workshop
+from edgelab.measure import compare_latency, count_macs
+from edgelab.models import load_pretrained, manifest, resnet
+from edgelab.models.retrain import AUGMENT, VAL_IMAGES
+from edgelab.models.zoo import RECIPES, SHAPES
+from edgelab.numbers import number
+from edgelab.train import evaluate, fit
+
+SHAPE: Shape = (16, 32, 64)
+# Of the int8 file in https://github.com/mlcommons/tiny (v1.2, image classification): its bytes, and what TensorFlow
+# Lite Micro allocates for it.
+PUBLISHED = {"bytes": 98_496, "arena": 55_984}
+
+
+def build(dataset: data.Dataset, seed: int = 0) -> nn.Module:
+    """Return an untrained network of the rival's shape for these pictures."""
+    torch.manual_seed(seed)
+    return resnet(SHAPE, in_channels=dataset.train.images.shape[1], num_classes=len(dataset.classes))
+
+
+def fair_epochs(dataset: data.Dataset) -> int:
+    """Return for how many epochs the rival trains, so that it had the multiply-accumulates that its opponent had.
+
+    A training step costs three forward passes. Of the lab's trainings each batch counts as if it were the largest
+    network's.
+    """
+    image, pictures = data.normalize(dataset.test.images[:1]), len(dataset.train) - VAL_IMAGES
+    tiny, teacher = (count_macs(load_pretrained(name, dataset.name), image) for name in ("resnet_tiny", "resnet"))
+    epochs = manifest().get(f"{dataset.name}/resnet_tiny", {}).get("epochs", RECIPES["resnet_tiny"].epochs["signs"])
+    lessons = epochs * pictures + LESSONS * (EPOCHS["family"] + EPOCHS["finish"])
+    spent = 3 * tiny * lessons + teacher * LESSONS
+    return max(1, round(spent / (3 * count_macs(build(dataset).eval(), image) * pictures)))
+
+
+def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) -> dict[str, Any]:
+    """Train the rival for `fair_epochs`, or for `epochs`; return what is to be known of it. It takes minutes."""
+    model, recipe = build(dataset, seed), RECIPES["resnet_tiny"]
+    lessons, chooses = dataset.train[:-VAL_IMAGES], dataset.train[-VAL_IMAGES:]
+    epochs = epochs or fair_epochs(dataset)
+    history = fit(
+        model, lessons, val=chooses, epochs=epochs, seed=seed, augment=AUGMENT.get(dataset.name), **recipe.options
+    )
+    if history.interrupted:
+        raise KeyboardInterrupt
+    return {"dataset": dataset.name, "seed": seed, "epochs": epochs, "accuracy": evaluate(model, dataset.test)}
+
+
+@lru_cache
+def _record() -> dict[str, Any]:
+    return json.loads(costs.RECORD.read_text())
+
+
+def accuracies(dataset: data.Dataset, *, long: bool = False) -> list[float]:
+    """Return the accuracies on record, in [0, 1]: of the fair trainings, or with `long` of those as long as a zoo's."""
+    rows = [row for row in _record()["trainings"] if row["dataset"] == dataset.name]
+    return [row["accuracy"] for row in rows if row["long"] is long]
+
+
+def figures(dataset: data.Dataset) -> dict[str, float]:
+    """Return what the rival's shape costs on these pictures, by the family's tools; empty if not on record."""
+    return dict(zip(costs.COSTS, _record()["rivals"].get(costs.key_of(dataset), ()), strict=False))
+
+
+def duel_table(shop: Workshop, shape: Shape, tflite: str | Path, accuracy: float) -> HtmlTable:
+    """Return the rival as published, its shape on the learner's pictures, and the learner's network beside them."""
+    theirs, mine = figures(shop.dataset), measured(shop, shape, tflite)
+    rows = [
+        [escape(_("ResNet-8, as published (CIFAR-10)")), *_cells(PUBLISHED), "–"],
+        [escape(_("the same shape on these pictures")), *_cells(theirs), _percent(accuracies(shop.dataset))],
+        [escape(_("yours")), *_cells(mine), f"{100 * accuracy:.2f}"],
+    ]
+    ratios = [_times(PUBLISHED.get(name) or theirs.get(name), mine[name]) for name in costs.COSTS]
+    rows.append([escape(_("times less than the rival")), *ratios, ""])
+    return HtmlTable([_("network"), *map(escape, costs.cost_names().values()), _("accuracy (%)")], rows)
+
+
+def measured(shop: Workshop, shape: Shape, tflite: str | Path) -> dict[str, float | None]:
+    """Return what the file of a network of the family costs; what needs an extra that is missing, as for its shape."""
+    found = costs.measure(tflite)
+    if not costs.has_micro():
+        found["arena"] = shop.costs[shape]["arena"]
+    return {**found, "us": found["us"] if found["us"] is not None else shop.costs[shape]["us"]}
+
+
+def long_rival(dataset: data.Dataset) -> str:
+    """Return in words what the rival reaches when it is trained as long as the zoo trains, where that is on record."""
+    fair, patient = accuracies(dataset), accuracies(dataset, long=True)
+    if not fair or not patient:
+        return _("The rival is not on record for these pictures: rival.train(dataset) trains it here, in some minutes.")
+    text = _("On record for the rival's shape: %(fair)s %% in %(few)d epochs, %(patient)s %% in %(many)d.")
+    epochs = {row["long"]: row["epochs"] for row in _record()["trainings"] if row["dataset"] == dataset.name}
+    numbers = {"fair": _percent(fair), "patient": _percent(patient), "few": epochs[False], "many": epochs[True]}
+    return text % numbers
+
+
+def _times(theirs: float | None, mine: float | None) -> str:
+    return f"{theirs / mine:.1f}×" if theirs and mine else "–"
+
+
+def _cells(known: Mapping[str, float | None]) -> list[str]:
+    return ["–" if (one := known.get(name)) is None else number(one, ".0f") for name in costs.COSTS]
+
+
+def _percent(found: list[float]) -> str:
+    return f"{100 * fmean(found):.2f}" if found else "–"
+
+
+def race(shop: Workshop, onnx: str | Path) -> object:
+    """Return how many times faster a file is than the rival's shape in ONNX Runtime, both in int8 and in turns.
+
+    The time of a network does not depend on its weights: the rival's are untrained here.
+    """
+    model = shop.quantized(build(shop.dataset).eval())
+    theirs = to_onnx(model, shop.image, Path(MODELS, "rival-shape.onnx"))
+    runs = {
+        _("the rival's shape"): Runner.open(theirs).once(shop.image),
+        _("yours"): Runner.open(onnx).once(shop.image),
+    }
+    return compare_latency(runs, max_seconds=3)
+
+
+def enter_leader_board(path: str | Path, dataset: data.Dataset, name: str) -> object:
+    """Enter a file on the leader board, where this version of the course has one, and return its row."""
+    if find_spec("edgelab.leaderboard") is None:
+        print(_("This version of the course has no leader board yet."))
+        return None
+    division = "closed" if dataset.name in SHAPES else "open"
+    return import_module("edgelab.leaderboard").enter(path, name=name, division=division, dataset=dataset)

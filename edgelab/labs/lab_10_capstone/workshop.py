@@ -1,0 +1,136 @@
+"""A small network's way to a device, step by step and in any order; and the family, judged network by network."""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from edgelab import data
+from edgelab.bars import track
+from edgelab.deploy import Runner, to_litert, to_onnx
+from edgelab.distillation import distillation_loss
+from edgelab.errors import EdgelabError
+from edgelab.explore.html import HtmlTable
+from edgelab.i18n import _
+from edgelab.labs.lab_07_distillation.students import remembered
+from edgelab.labs.lab_10_capstone import costs
+from edgelab.labs.lab_10_capstone.family import Family, Shape, settle, shapes
+from edgelab.models import load_pretrained
+from edgelab.quantization import calibrate, convert, prepare
+from edgelab.train import evaluate, fit, predict, remembering
+
+MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
+LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no training has seen
+EPOCHS = {"family": 6, "distil": 3, "finish": 6}
+LEARNING_RATE = {"family": 0.05, "distil": 0.03, "finish": 0.03}
+TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
+CALIBRATION = 256
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
+ORDERS = (("prune", "distil", "quantize"), ("distil", "prune", "quantize"), ("prune", "quantize", "distil"))
+
+
+class Workshop:
+    """The course's tiny network, a teacher's answers, pictures to learn from, and pictures that choose.
+
+    What chooses is the last of the training images, on which nothing of the zoo was trained; the test images are for
+    what was chosen. Trainings and answers are kept on disk, and one that was interrupted is none.
+    """
+
+    def __init__(self, dataset: data.Dataset):
+        self.dataset = dataset
+        self.lessons, self.judges = dataset.train[:LESSONS], dataset.train[-JUDGES:]
+        self.image = data.normalize(dataset.test.images[:1])
+        self.tiny = load_pretrained("resnet_tiny", dataset.name)
+        self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons)
+        self.costs = costs.family_costs(dataset)
+        self.trained: Family | None = None  # by `table`
+        self._orders: dict[tuple, float] = {}
+
+    def order(self, steps: Sequence[str], shape: Shape) -> float:
+        """Return the accuracy on the judges, in [0, 1], of the tiny network after these steps, one after the other.
+
+        Raise `EdgelabError` for an order that cannot be, saying why.
+        """
+        if (*steps, shape) not in self._orders:
+            model: nn.Module = self.tiny
+            for step in steps:
+                model = self._step(step, model, shape)
+            self._orders[*steps, shape] = evaluate(model, self.judges)
+        return self._orders[*steps, shape]
+
+    def _step(self, step: str, model: nn.Module, shape: Shape) -> nn.Module:
+        if step == "prune":
+            return self.family(model).cut(shape)
+        return self.distilled(model, "distil") if step == "distil" else self.quantized(model)
+
+    def family(self, model: nn.Module) -> Family:
+        """Return the family inside a network, in its weights."""
+        return Family(model, self.image, len(self.dataset.classes))
+
+    def distilled(self, model: AnyModel, stage: str) -> AnyModel:
+        """Return a copy of the network after a short training with the teacher's answers, as the `stage` has it."""
+        model = copy.deepcopy(model)
+        taught: dict[str, Any] = {"teacher": self.answers, "loss_fn": TAUGHT, "batch_size": 64}
+        with remembering(MODELS):
+            fit(model, self.lessons, epochs=EPOCHS[stage], lr=LEARNING_RATE[stage], **taught)
+        return model
+
+    def quantized(self, model: nn.Module) -> nn.Module:
+        """Return the network in integers of 8 bits, calibrated on some of the lessons."""
+        return convert(calibrate(prepare(model), data.normalize(self.lessons.images[:CALIBRATION])))
+
+    def table(self) -> list[dict]:
+        """Return a row for each network of the family: its "shape", "accuracy" on the judges, and its costs.
+
+        The family is trained as one, by the teacher; each network is then cut out, settled and judged in float.
+        """
+        self.trained = trained = self.distilled(self.family(self.tiny), "family")
+        rows = []
+        for shape in track(shapes(), _("judging networks")):
+            judged = evaluate(settle(trained.cut(shape), self.lessons.images), self.judges)
+            rows.append({"shape": shape, "accuracy": judged, **self.costs[shape]})
+        return rows
+
+    def finish(self, shape: Shape) -> tuple[nn.Module, Path, Path]:
+        """Return the network of this shape, taught by itself, and its int8 files for ONNX Runtime and LiteRT."""
+        if self.trained is None:
+            raise EdgelabError(_("The family is not trained yet: run the cell that makes the table."))
+        model = self.distilled(settle(self.trained.cut(shape), self.lessons.images), "finish")
+        quantized = self.quantized(model)
+        paths = Path(MODELS, "capstone.onnx"), Path(MODELS, "capstone.tflite")
+        return model, to_onnx(quantized, self.image, paths[0]), to_litert(quantized, self.image, paths[1])
+
+
+def order_table(shop: Workshop, shape: Shape) -> HtmlTable:
+    """Return what each order of the three steps gives, or why it cannot be."""
+    rows = []
+    for steps in ORDERS:
+        words = " → ".join(step_name(step) for step in steps)
+        try:
+            rows.append([escape(words), f"{100 * shop.order(steps, shape):.1f}"])
+        except EdgelabError as error:
+            rows.append([escape(words), escape(_("refused: %(why)s") % {"why": error})])
+    return HtmlTable([_("order"), _("accuracy (%)")], rows)
+
+
+def step_name(step: str) -> str:
+    """Return what a learner reads for a step."""
+    return {"prune": _("prune"), "distil": _("distil"), "quantize": _("quantize")}[step]
+
+
+def agreement(onnx: str | Path, tflite: str | Path, split: data.Split) -> HtmlTable:
+    """Return accuracy in each runtime, and for how many pictures it names the same class as ONNX Runtime does."""
+    runs = {"ONNX Runtime": Runner.open(onnx, threads=torch.get_num_threads())}
+    runs["LiteRT"] = Runner.open(tflite)
+    rows, first = [], None
+    for name, run in runs.items():
+        named = predict(run, split).argmax(1)
+        first = named if first is None else first
+        right, same = (named == split.labels).float().mean(), (named == first).float().mean()
+        rows.append([escape(name), f"{100 * right:.2f}", f"{100 * same:.2f}"])
+    return HtmlTable([_("runtime"), _("accuracy (%)"), _("same class as in ONNX Runtime (%)")], rows)

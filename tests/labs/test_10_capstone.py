@@ -1,0 +1,269 @@
+"""Lab 10: the family is what lab 06 would cut, its costs are measured, its searches are fair, its sentences hold."""
+
+import random
+
+import pytest
+import torch
+
+from edgelab import data, models
+from edgelab.deploy.file_costs import file_costs
+from edgelab.errors import EdgelabError
+from edgelab.labs.lab_10_capstone import battery, costs, explorers, record, rival, search, workshop
+from edgelab.labs.lab_10_capstone.family import WHOLE, Family, neighbours, settle, shapes
+from edgelab.measure import count_macs
+from edgelab.pruning import channel_importance, find_dependencies, remove_channels
+
+pytestmark = pytest.mark.usefixtures("learners_folder")
+DATASETS = ("signs", "fashion-mnist")
+KEYS = {"signs": "3-32-32-16", "fashion-mnist": "1-28-28-10"}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Return a small data set of three classes, bright, middling and dark, that goes by the name of the signs."""
+    generator = torch.Generator().manual_seed(0)
+    splits = []
+    for size in (160, 60):
+        labels = torch.arange(size) % 3
+        images = torch.randint(0, 60, (size, 3, 32, 32), generator=generator) + 90 * labels[:, None, None, None]
+        splits.append(data.Split(images.to(torch.uint8), labels))
+    return data.Dataset("signs", tuple(map(str, range(16))), *splits)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return models.load_pretrained("resnet_tiny", "signs")
+
+
+@pytest.fixture(scope="module")
+def example():
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def shop(dataset, monkeypatch):
+    """Return a workshop with few pictures and short trainings."""
+    monkeypatch.setattr(workshop, "LESSONS", 96)
+    monkeypatch.setattr(workshop, "JUDGES", 60)
+    monkeypatch.setattr(workshop, "EPOCHS", {"family": 2, "distil": 2, "finish": 2})
+    return workshop.Workshop(dataset)
+
+
+def test_a_network_cut_out_is_the_one_that_lab_06_would_leave(tiny, example):
+    dependencies = find_dependencies(tiny, example[:1])
+    scores = channel_importance(dependencies, "l1")
+    width_of = dict(zip(WHOLE, (6, 10, 24), strict=True))
+    going = {
+        name: scores[name].argsort()[: len(group) - width_of[len(group)]].tolist()
+        for name, group in dependencies.groups.items()
+    }
+    with torch.no_grad():
+        expected = remove_channels(dependencies, going)(example)
+        got = Family(tiny, example[:1], 16).cut((6, 10, 24))(example)
+    torch.testing.assert_close(got, expected)
+
+
+def test_the_largest_of_the_family_is_the_network_itself(tiny, example):
+    family = Family(tiny, example[:1], 16).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(family.cut(WHOLE)(example), tiny(example))
+        torch.testing.assert_close(family(example), tiny(example))
+
+
+def test_a_batch_trains_the_weights_of_the_network_that_was_drawn(tiny, example, monkeypatch):
+    family = Family(tiny, example[:1], 16).train()
+    monkeypatch.setattr("edgelab.labs.lab_10_capstone.family.shapes", lambda: [(4, 8, 16)])
+    family(example).sum().backward()
+    gradient = family.largest.get_parameter("stem.0.weight").grad
+    assert sorted((gradient.flatten(1).abs().sum(1) > 0).tolist()) == [False] * 4 + [True] * 4
+    assert set(map(tuple, shapes())) >= {(4, 8, 16), WHOLE}
+
+
+def test_settling_gives_batch_norms_the_statistics_of_what_they_see(tiny, dataset):
+    network = settle(Family(tiny, torch.zeros(1, 3, 32, 32), 16).cut((4, 8, 16)), dataset.train.images)
+    with torch.no_grad():
+        seen = network.stem[0](data.normalize(dataset.train.images[:256]))
+    torch.testing.assert_close(network.stem[1].running_mean, seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert not network.training
+
+
+def test_neighbours_are_one_step_away_and_know_each_other():
+    assert list(neighbours((4, 8, 16))) == [(5, 8, 16), (4, 10, 16), (4, 8, 20)]
+    assert len(shapes()) == 64
+    assert all(shape in neighbours(other) for shape in shapes() for other in neighbours(shape))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_on_record_no_cost_falls_where_a_stage_grows(name):
+    known = costs._on_record()[KEYS[name]]
+    of = {shape: known[costs.text_of(shape)] for shape in shapes()}
+    for shape, found in of.items():
+        for other in neighbours(shape):
+            if sum(other) > sum(shape):
+                assert of[other][0] > found[0]
+                assert of[other][1] >= found[1]
+    assert min(of, key=lambda shape: of[shape][0]) == (4, 8, 16)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("brief", costs.BRIEFS)
+def test_both_limits_of_a_brief_break_some_network_and_leave_some(name, brief):
+    """Two limits at once: neither alone decides, the whole network keeps to neither or one, and some keep both."""
+    known = costs._on_record()[KEYS[name]]
+    rows = [dict(zip(costs.COSTS, known[costs.text_of(shape)], strict=True)) for shape in shapes()]
+    limits = explorers.limits_of(brief)
+    kept = {cost: [row[cost] <= most for row in rows] for cost, most in limits.items()}
+    first, second = kept.values()
+    assert 5 <= sum(a and b for a, b in zip(first, second, strict=True)) <= 55
+    assert first != second
+    assert any(rows[-1][cost] > most for cost, most in limits.items())
+
+
+def test_the_record_is_what_the_tools_say(dataset):
+    """Vela's compiler and TensorFlow Lite Micro, where they are installed."""
+    pytest.importorskip("ethosu")
+    pytest.importorskip("tflite_micro")
+    known = costs._on_record()[KEYS["signs"]]
+    images = data.normalize(dataset.train.images[:16])
+    for shape in ((4, 8, 16), (6, 12, 20), WHOLE):
+        model = models.resnet(shape, in_channels=3, num_classes=16).eval()
+        found = costs.measure(costs.write_int8(model, images, "model.tflite"))
+        assert found["bytes"] == pytest.approx(known[costs.text_of(shape)][0], rel=0.01)
+        assert found["arena"] == pytest.approx(known[costs.text_of(shape)][1], rel=0.02)
+        assert found["us"] == pytest.approx(known[costs.text_of(shape)][2], rel=0.02)
+    assert list(record.rival_costs(dataset).values()) == pytest.approx(
+        rival._record()["rivals"][KEYS["signs"]], rel=0.02
+    )
+
+
+def test_without_the_extra_activations_stand_in_for_the_arena(dataset, monkeypatch, capsys):
+    images = data.normalize(dataset.train.images[:4])
+    path = costs.write_int8(models.resnet((4, 8, 16), num_classes=16).eval(), images, "model.tflite")
+    monkeypatch.setattr(costs, "has_micro", lambda: False)
+    monkeypatch.setattr(costs, "find_spec", lambda name: None)
+    assert costs.measure(path) == {
+        "bytes": path.stat().st_size,
+        "arena": file_costs(path).peak_bytes,
+        "us": None,
+    }
+    monkeypatch.setattr(costs, "shapes", lambda: [(4, 8, 16)])
+    monkeypatch.setattr(costs, "_on_record", dict)
+    first = costs.family_costs(dataset)
+    assert "stand in for the arena" in capsys.readouterr().out
+    monkeypatch.setattr(costs, "measure_family", lambda _dataset: pytest.fail("measured again"))
+    assert costs.family_costs(dataset) == first
+
+
+def test_orders_are_tried_and_an_impossible_one_says_why(shop):
+    html = workshop.order_table(shop, (6, 12, 20))._repr_html_()
+    assert html.count("<tr>") == 4
+    assert "refused: This model has no parameters to train" in html
+    steps = ("prune", "distil", "quantize")
+    assert shop.order(steps, (6, 12, 20)) == shop.order(steps, (6, 12, 20))
+    assert torch.equal(shop.tiny.stem[0].weight, models.load_pretrained("resnet_tiny", "signs").stem[0].weight)
+
+
+def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
+    monkeypatch.setattr(workshop, "shapes", lambda: [(4, 8, 16), (6, 12, 20), WHOLE])
+    with pytest.raises(EdgelabError, match="not trained yet"):
+        shop.finish(WHOLE)
+    table = shop.table()
+    assert [row["shape"] for row in table] == [(4, 8, 16), (6, 12, 20), WHOLE]
+    assert table[0]["bytes"] < table[1]["bytes"] < table[2]["bytes"]
+    model, onnx_file, tflite_file = shop.finish((6, 12, 20))
+    html = workshop.agreement(onnx_file, tflite_file, shop.dataset.test)._repr_html_()
+    assert html.count("<tr>") == 3
+    assert onnx_file.exists()
+    found = rival.measured(shop, (6, 12, 20), tflite_file)
+    assert found["bytes"] == pytest.approx(table[1]["bytes"], rel=0.01)
+    duel = rival.duel_table(shop, (6, 12, 20), tflite_file, 0.9)._repr_html_()
+    assert "98\u202f496" in duel
+    assert f"{98_496 / found['bytes']:.1f}×" in duel
+    assert "ResNet-8" in battery.table(right_days, model, shop.image)._repr_html_()
+    found = explorers.finding_table(table, (4, 8, 16), [WHOLE], explorers.limits_of("sensor"))._repr_html_()
+    assert "4-8-16" in found
+    with pytest.raises(EdgelabError, match="no shape of the family"):
+        explorers.finding_table(table, (1, 2, 3), [WHOLE], {})
+    assert redraws([explorers.family_explorer(table, right_proof, 60), battery.battery_explorer(right_days)])
+
+
+def right_proof(table, limits, images):
+    kept = [row["accuracy"] for row in table if all(row[name] <= most for name, most in limits.items())]
+    bound = max(kept, default=0.0)
+    return bound, bound + 1.96 * (bound * (1 - bound) / images) ** 0.5
+
+
+def right_days(mah, volts, joules, per_second, watts):
+    return mah * 3.6 * volts / (joules * per_second + watts) / 86_400
+
+
+def test_both_searches_look_at_every_network_once():
+    ranked = random.Random(1).sample(shapes(), 64)
+    places = {shape: place for place, shape in enumerate(ranked)}
+    for one in search.SEARCHES.values():
+        assert sorted(one(sorted(ranked), places, random.Random(0))) == shapes()
+
+
+def test_evolution_needs_fewer_looks_where_neighbours_are_alike_and_no_more_where_not(redraws):
+    """Chance needs 32.5 looks on average, as the text says; a ranking by sizes is smooth, one by lot is not."""
+    smooth = sorted(shapes(), key=lambda shape: abs(shape[0] - 6) + abs(shape[1] - 10) / 2 + abs(shape[2] - 24) / 4)
+    by_lot = random.Random(3).sample(shapes(), 64)
+    outcomes = {name: search.repeat(one, smooth) for name, one in search.SEARCHES.items()}
+    assert 29 < outcomes["random"].looks < 36
+    assert outcomes["evolution"].looks < 22
+    assert 25 < search.repeat(search.evolution, by_lot).looks < 40
+    assert outcomes["evolution"].found(64) == 1
+    words = explorers.search_plot(outcomes, 16).description
+    assert f"evolution {100 * outcomes['evolution'].found(16):.0f} %" in words
+    assert redraws([explorers.search_explorer(outcomes)])
+
+
+def test_a_ranking_that_is_none_is_refused():
+    table = [{"shape": shape} for shape in shapes()[:3]]
+    assert explorers.ranked_shapes(table, lambda *_: [2, 0, 1], {}) == [shapes()[2], shapes()[0], shapes()[1]]
+    with pytest.raises(EdgelabError, match="from 0 to 2"):
+        explorers.ranked_shapes(table, lambda *_: [0, 0, 1], {})
+
+
+def test_the_family_is_drawn_within_its_limits():
+    table = [
+        {"shape": shape, "accuracy": 0.8 + place / 1000, "bytes": 12_000 + 200 * place, "arena": 24_000, "us": None}
+        for place, shape in enumerate(shapes())
+    ]
+    picture = explorers.family_plot(table, right_proof, 1_000, "sensor", "bytes", 100)
+    assert "43 of 64 networks are within both limits" in picture.description
+    assert "84.2 %. Above 86.5 %" in picture.description
+    assert "0 of 64" in explorers.family_plot(table, right_proof, 1_000, "sensor", "arena", 60).description
+    explorer = explorers.family_explorer(table, right_proof, 1_000)
+    assert [label for label, _value in explorer.children[0].children[0].options] == ["sensor"]
+
+
+def test_the_coin_cell_lasts_five_days_and_boards_differ_by_more_than_a_model_half_as_large():
+    assert battery.on_coin_cell(right_days) == pytest.approx(5.117, abs=0.01)
+    joules = [board.joules for board in battery.BOARDS.values()]
+    assert max(joules) / min(joules) > 5
+    words = battery.battery_plot(right_days, "STM32U385 (Cortex-M33)", "CR2032", 1, 30).description
+    assert "sleep takes 65 % of the energy" in words
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_rival_trains_for_the_compute_that_its_opponent_had(name):
+    loaded = data.load(name)
+    image = data.normalize(loaded.test.images[:1])
+    tiny, teacher = (count_macs(models.load_pretrained(which, name), image) for which in ("resnet_tiny", "resnet"))
+    theirs, pictures = count_macs(rival.build(loaded).eval(), image), len(loaded.train) - 1_000
+    lab = workshop.EPOCHS["family"] + workshop.EPOCHS["finish"]
+    epochs = models.manifest()[f"{name}/resnet_tiny"]["epochs"]
+    mine = 3 * tiny * (epochs * pictures + lab * workshop.LESSONS) + teacher * workshop.LESSONS
+    assert rival.fair_epochs(loaded) == round(mine / (3 * theirs * pictures))
+    rows = [row for row in rival._record()["trainings"] if row["dataset"] == name]
+    assert {row["epochs"] for row in rows if not row["long"]} == {rival.fair_epochs(loaded)}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_rivals_shape_costs_about_what_was_published(name):
+    """Its data is CIFAR-10, with three channels, 32x32 pixels and ten classes."""
+    bytes_, arena, _us = rival._record()["rivals"][KEYS[name]]
+    assert bytes_ == pytest.approx(rival.PUBLISHED["bytes"], rel=0.15)
+    if name == "signs":
+        assert arena == pytest.approx(rival.PUBLISHED["arena"], rel=0.05)

@@ -26,13 +26,15 @@ BOTH_THEMES = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e6e6; --faint: #aaa; --line: #444; --paper: #16191d; --band: #20252b; }
 }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem;
   color: var(--ink); background: var(--paper); }
 .wide { overflow-x: auto; margin-bottom: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 td, th { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
 thead th { background: var(--band); vertical-align: bottom; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
+.wide { font-size: .9rem; }
 .faint { color: var(--faint); }
 """
 

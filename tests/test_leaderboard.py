@@ -187,16 +187,16 @@ def test_the_table_has_a_cell_for_each_column_of_every_line():
     lines.append(Line("Bob", "7", "Bob/-", None, UNREADABLE, reasons=("no entry",)))
     head, *rows = page.table(ranked(lines))
     assert {len(row) for row in rows} == {len(head)}
-    assert [row[head.index("learner")] for row in rows] == ["Bob", "own", "Ada"]
-    assert rows[-1][head.index("where")] == "Ada/entry.json"
-    assert rows[0][head.index("where")] == "Bob/-"
+    assert [row[head.index("learner")] for row in rows] == ["Ada", "Bob", "own"]
+    assert rows[0][head.index("where")] == "Ada/entry.json"
+    assert rows[1][head.index("where")] == "Bob/-"
 
 
 @pytest.fixture
 def unscored(monkeypatch, tmp_path: Path):
     """Enter without measuring: the figures are made up. Return a model file."""
     monkeypatch.setattr(entering, "score", lambda path, dataset, beside: figures(bytes=path.stat().st_size))
-    monkeypatch.setattr(entering, "write_baseline", lambda dataset, suffix, folder: None)
+    monkeypatch.setattr(entering, "baseline_file", lambda dataset, suffix: None)
     (tmp_path / "net.onnx").write_bytes(b"a model")
     return tmp_path / "net.onnx"
 
@@ -285,4 +285,7 @@ def test_the_page_is_in_the_language_of_whoever_merges(monkeypatch):
     shown = page.page(ranked([line("Ada"), line("Bob", REFUSED)]), remeasured=True)
     forget()
     assert '<html lang="es">' in shown
-    assert all(text in shown for text in ("Clasificación", "división cerrada", "superado: 0.97 puntos", "rechazada"))
+    assert all(
+        text in shown
+        for text in ("Clasificación", "división cerrada", "puntos por encima del umbral", "+0.97", "rechazada")
+    )

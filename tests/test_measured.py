@@ -163,7 +163,7 @@ def test_a_file_of_others_is_measured_without_accuracy_and_it_is_said(tmp_path, 
         (["gone.onnx"], "There is no model file gone.onnx"),
         (["no_such_model"], "no checkpoint of 'no_such_model'"),
         (["resnet_tiny", "--device", "toaster"], "'toaster' names no card"),
-        ([__file__], "neither an .onnx nor a .tflite file"),
+        ([Path(__file__).parent / "signs_reference.txt"], "neither an .onnx nor a .tflite file"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(arguments, words, capfd):

@@ -6,7 +6,7 @@ import pytest
 
 import edgelab
 
-PUBLIC = ("data", "deploy", "explore", "measure", "models", "quantization", "train")
+PUBLIC = ("data", "deploy", "explore", "leaderboard", "measure", "models", "quantization", "train")
 
 
 def functions(thing):

@@ -122,9 +122,11 @@ def measure_models(
     return loaded.name, found
 
 
-def speed_of(run: Callable[[], object], first: Callable[[], object], threads: int) -> Speed:
-    """Return how many times as fast as `first` a model runs, measured in turns."""
-    compared = compare_latency({"first": first, "second": run}, threads=threads, max_seconds=_SECONDS)
+def speed_of(
+    run: Callable[[], object], first: Callable[[], object], threads: int, *, seconds: float = _SECONDS
+) -> Speed:
+    """Return how many times as fast as `first` a model runs, measured in turns; see `compare_latency` for `seconds`."""
+    compared = compare_latency({"first": first, "second": run}, threads=threads, max_seconds=seconds)
     return Speed(compared.ratio, compared.low, compared.high, compared.verdict)
 
 

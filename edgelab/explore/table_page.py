@@ -26,7 +26,13 @@ from edgelab.measure.report import cells, headings
 
 COSTS = ("size", "latency", "energy", "peak")
 LABS = "edge-labs"  # where `edgelab lab` puts the labs, unless told otherwise
-_STYLE = BOTH_THEMES + "\nsvg { max-width: 46rem; display: block; margin-bottom: 1.5rem; }"
+_STYLE = (
+    BOTH_THEMES
+    + """
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); gap: 1.5rem; }
+th[scope="row"] { white-space: nowrap; }
+"""
+)
 _PAPERS = {"": ("#222222", "#ffffff"), "-dark": ("#e6e6e6", "#16191d")}  # ink and paper of a PNG
 
 
@@ -72,10 +78,11 @@ def as_html(dataset: str, table: Mapping[str, Row]) -> bytes:
     title = _("My models on %(dataset)s") % {"dataset": dataset}
     body = [f"<h1>{escape(title)}</h1>"]
     said = _("Each row is a model that I made and measured on this computer. Latencies of two runtimes do not compare.")
-    body += [f"<p>{escape(said)}</p>", *_rows(table)]
+    body += [f"<p>{escape(said)}</p>", *_rows(table), '<div class="pictures">']
     for cost in COSTS:
         with plots.figure(height=3.4) as fig:
-            body.append(plots.picture(fig, draw_front(fig, table, dataset, cost)).svg)
+            body.append(f"<div>{plots.picture(fig, draw_front(fig, table, dataset, cost)).svg}</div>")
+    body.append("</div>")
     return html_page(title, body, lang=language(), style=_STYLE).encode()
 
 

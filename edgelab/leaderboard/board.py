@@ -25,7 +25,7 @@ from edgelab.leaderboard.entry import Entry, Figures, read_figures
 from edgelab.leaderboard.handed_in import HandedIn, handed_in
 from edgelab.leaderboard.origin import dataset_sha256, environment, package_sha256
 from edgelab.leaderboard.ranks import CLAIMED, MEASURED, NOT_MEASURED, REFUSED, STATES, UNREADABLE, Line, ranked
-from edgelab.leaderboard.scoring import score, write_baseline
+from edgelab.leaderboard.scoring import baseline_file, score
 
 KEPT = "remeasured.json"
 
@@ -143,7 +143,7 @@ def _figures(entry: Entry, item: HandedIn, dataset: str, bench: Bench) -> Figure
     path = bench.folder / f"{entry.sha256}{Path(entry.file).suffix}"
     path.write_bytes(item.model.read())
     try:
-        figures = score(path, dataset, _baseline(dataset, path.suffix, bench.folder))
+        figures = score(path, dataset, baseline_file(dataset, path.suffix))
     except EdgelabError as error:  # it names a file of ours, and is read by others
         raise EdgelabError(str(error).replace(str(path), entry.file).replace(path.name, entry.file)) from None
     finally:
@@ -151,8 +151,3 @@ def _figures(entry: Entry, item: HandedIn, dataset: str, bench: Bench) -> Figure
     with edit(bench.kept) as state:
         state[key] = asdict(figures)
     return figures
-
-
-@lru_cache
-def _baseline(dataset: str, suffix: str, folder: Path) -> Path | None:
-    return write_baseline(dataset, suffix, folder)

@@ -17,7 +17,7 @@ from edgelab.i18n import _
 from edgelab.leaderboard.entry import FILE, OWN, Entry, Figures, must_be_a_division, must_be_a_name
 from edgelab.leaderboard.gate import gate
 from edgelab.leaderboard.origin import dataset_sha256, environment, package_sha256, package_version
-from edgelab.leaderboard.scoring import score, write_baseline
+from edgelab.leaderboard.scoring import baseline_file, score
 from edgelab.models.zoo import sha256
 
 FOLDER = "leaderboard"
@@ -63,8 +63,8 @@ def enter(
         written = Path(temporary, "entry")
         written.mkdir()
         model = _bring(path, written, loaded.name, name)
-        beside = write_baseline(loaded.name, model.suffix, Path(temporary))
-        entry = _entry(name, division, loaded, model, score(model, loaded.name, beside))
+        figures = score(model, loaded.name, baseline_file(loaded.name, model.suffix))
+        entry = _entry(name, division, loaded, model, figures)
         write_whole(written / FILE, entry.as_json())
         _put_in_place(written, target / name, Path(temporary))
     return entry

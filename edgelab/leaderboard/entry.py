@@ -18,7 +18,6 @@ from unicodedata import category
 
 from edgelab.data import NAMES
 from edgelab.errors import EdgelabError
-from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
 from edgelab.leaderboard.gate import DIVISIONS, gate, passes
 from edgelab.numbers import NO_BREAK, number
@@ -113,6 +112,8 @@ class Entry:
         return "\n".join(f"{head}: {text}" for head, text in zip(headings(), cells(self), strict=True) if text)
 
     def _repr_html_(self) -> str:
+        from edgelab.explore.html import HtmlTable  # with its widgets and plots, which no timed process needs
+
         heads, texts = headings(), cells(self)
         kept = [place for place, text in enumerate(texts) if text]
         return HtmlTable(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from edgelab.html_page import BOTH_THEMES, html_page
 from edgelab.i18n import _, language
-from edgelab.leaderboard.entry import Entry, Figures, division_in_words, gate_in_words, spread
+from edgelab.leaderboard.entry import Entry, Figures, division_in_words, spread
 from edgelab.leaderboard.front import front_picture
 from edgelab.leaderboard.gate import gate
 from edgelab.leaderboard.origin import environment
@@ -30,7 +30,8 @@ _STYLE = (
     BOTH_THEMES
     + """
 .below td { color: var(--faint); }
-.entry { white-space: nowrap; }
+td.entry { min-width: 9rem; }
+td.faint { min-width: 18rem; font-size: .8rem; }
 code { font-size: .85em; }
 svg { max-width: 46rem; }
 """
@@ -124,9 +125,9 @@ def _columns() -> list[tuple[str, str, Callable[[Line, Entry, Figures], str]]]:
         (_("rank by size"), "number", lambda line, entry, found: str(line.by_size or "")),
         (_("rank by speed, in its runtime"), "number", lambda line, entry, found: str(line.by_speed or "")),
         (_("learner"), "entry", lambda line, entry, found: _text(line.learner)),
-        (_("entry"), "", lambda line, entry, found: _text(entry.name) + _twins(line)),
+        (_("entry"), "entry", lambda line, entry, found: _text(entry.name) + _twins(line)),
         (_("accuracy (%)"), "number", lambda line, entry, found: f"{100 * found.accuracy:.2f}"),
-        (_("gate"), "", lambda line, entry, found: _text(gate_in_words(found.accuracy, entry.dataset))),
+        (_("points above the gate"), "number", lambda line, entry, found: _above(found.accuracy, gate(entry.dataset))),
         (_("size (KiB)"), "number", lambda line, entry, found: number(found.bytes / 1024, ".1f")),
         (_("times smaller"), "number", lambda line, entry, found: _or_nothing(found.times_smaller, ".1f")),
         (_("latency (ms)"), "number", lambda line, entry, found: spread(found.p50_ms, "{:.3f}")),
@@ -176,6 +177,11 @@ def _text(text: str) -> str:
 
 def _or_nothing(value: float | None, form: str) -> str:
     return "" if value is None else number(value, form)
+
+
+def _above(accuracy: float, least: float | None) -> str:
+    """Return by how many points an accuracy is above the gate, with its sign; nothing without a gate."""
+    return "" if least is None else f"{100 * (accuracy - least):+.2f}".replace("-", "−")
 
 
 def _kib(value: int | None) -> float | None:

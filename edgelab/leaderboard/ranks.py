@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgelab.leaderboard.entry import Entry, Figures
+from edgelab.leaderboard.entry import OWN, Entry, Figures
 from edgelab.leaderboard.gate import passes
 
 CLAIMED, MEASURED, NOT_MEASURED, REFUSED, UNREADABLE = "claimed", "measured", "not measured", "refused", "unreadable"
@@ -29,7 +29,7 @@ class Line:
             "not measured" (it could not be, through no fault of the row), "refused" or "unreadable".
         figures: those that count: measured here, or else as claimed.
         reasons: why it is not measured, refused or unreadable.
-        twins: who else handed in the same file.
+        twins: who else handed in an entry of the same file.
         by_size: its rank, None without one.
         by_speed: its rank within its runtime, None without one.
     """
@@ -99,6 +99,7 @@ def _twins(line: Line, lines: Sequence[Line]) -> tuple[str, ...]:
 
 
 def _order(line: Line) -> tuple:
-    """Return where a line stands: by data and division, ranked ones first, then by accuracy, then by name."""
+    """Return where a line stands: the course's data first, by division, ranked ones first, by accuracy, by name."""
     accuracy = line.figures.accuracy if line.figures else 0.0
-    return (*_group(line), line.by_size or 10**9, line.by_speed or 10**9, -accuracy, line.learner, line.where)
+    own = line.entry is None or line.entry.dataset.startswith(OWN)
+    return (own, *_group(line), line.by_size or 10**9, line.by_speed or 10**9, -accuracy, line.learner, line.where)

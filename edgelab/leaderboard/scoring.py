@@ -7,12 +7,18 @@ same runtime: that ratio, unlike the milliseconds, carries over to another compu
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
 from edgelab import data
 from edgelab.bars import Bar
 from edgelab.data import normalize
+from edgelab.data.storage import make_data_dir
 from edgelab.deploy import to_litert, to_onnx
 from edgelab.deploy.isolated import isolated
 from edgelab.deploy.measured import Measured, any_run, measure_file, speed_of
@@ -20,11 +26,13 @@ from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.leaderboard.entry import Figures
 from edgelab.leaderboard.gate import BASELINE, baseline_accuracy
+from edgelab.leaderboard.origin import package_version
 from edgelab.measure import measure_latency
 from edgelab.models import load_pretrained
 
 PROCESSES = 5
-_SECONDS = 4.0  # for the latency in each process
+_SECONDS = 4.0  # at most, for the latency in each process
+_TURNS = 1.0  # for the turns with the baseline: a dozen blocks are always taken
 _PATIENCE = 300  # seconds without a sign of life
 _MAX_REASON = 200
 
@@ -32,7 +40,7 @@ _MAX_REASON = 200
 def score(path: Path, dataset: str, beside: Path | None) -> Figures:
     """Return the figures of a file, each process of whose timing is a fresh one.
 
-    `dataset` is what `data.load` takes; `beside` the file of `write_baseline`, None where there is none. A bar tells
+    `dataset` is what `data.load` takes; `beside` the file of `baseline_file`, None where there is none. A bar tells
     how far it is; Ctrl-C ends the process that is at work.
 
     Raise `EdgelabError` for a file that cannot be loaded or run, or whose accuracy cannot be measured on these data.
@@ -73,15 +81,19 @@ def _one_line(reason: str, path: Path) -> str:
     return " ".join(reason.replace(str(path), path.name).split())[:_MAX_REASON]
 
 
-def write_baseline(dataset: str, suffix: str, folder: Path) -> Path | None:
-    """Write the baseline for a data set in float, as `.onnx` or `.tflite`, into `folder`; None where there is none.
+def baseline_file(dataset: str, suffix: str) -> Path | None:
+    """Return the baseline for a data set in float, as `.onnx` or `.tflite`; None where there is none.
 
-    It is done in a process of its own, which takes the memory of the exporter with it.
+    It is written once, into the folder of data files, in a process that takes the exporter's memory with it.
     """
     if baseline_accuracy(dataset) is None:
         return None
-    path = folder / f"baseline-{dataset}{suffix}"
-    isolated(export_baseline, dataset, str(path))
+    path = make_data_dir() / f"baseline-{dataset}-{package_version()}{suffix}"
+    if not path.is_file():
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".baseline-") as temporary:
+            written = Path(temporary, path.name)
+            isolated(export_baseline, dataset, str(written))
+            os.replace(written, path)
     return path
 
 
@@ -98,7 +110,8 @@ def measure_once(
 ) -> tuple[Measured, float, float | None]:
     """Return all that `edgelab measure` finds, its median latency, and the ratio to the baseline: in a process."""
     say(path)
-    run, measured = measure_file(path, data.load(dataset or None), 1)
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):  # no bar of its own in a notebook
+        run, measured = measure_file(path, data.load(dataset or None), 1)
     return measured, measured.row.p50_ms, _ratio(run, beside)
 
 
@@ -110,4 +123,4 @@ def time_again(say: Callable[[str], None], path: str, beside: str | None) -> tup
 
 
 def _ratio(run: Callable[[], object], beside: str | None) -> float | None:
-    return None if beside is None else speed_of(run, any_run(Path(beside), 1), 1).ratio
+    return None if beside is None else speed_of(run, any_run(Path(beside), 1), 1, seconds=_TURNS).ratio

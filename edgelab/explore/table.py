@@ -84,6 +84,7 @@ def shown_row(name: str) -> str:
         "pruned channels": _("pruned channels"),
         "pruned channels, int8": _("pruned channels, int8"),
         "90 % zeros": _("90 % zeros"),
+        "capstone": _("capstone"),
     }
     return names.get(name, name)
 

@@ -79,7 +79,7 @@ def adopt(
     jobs = plan(loaded, [name for name in names if name not in finished], place, minutes)
     _announce(jobs, minutes)
     for job in jobs:
-        print(_("%(name)s: %(epochs)d epochs") % {"name": job.name, "epochs": job.epochs}, flush=True)
+        print(_("%(name)s, epochs: %(epochs)d") % {"name": job.name, "epochs": job.epochs}, flush=True)
         state, file = _state(place, job.name), place / f"{job.name}.safetensors"
         entry = train_checkpoint(job.name, loaded, file, job.epochs, resume=state)
         record(place, job.name, {**entry, "shape": shape(loaded), "data": digest})

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import onnx
+import torch
 
 from edgelab.bars import track
 from edgelab.deploy import Runner, duel
@@ -27,7 +28,7 @@ def predict_threads() -> Prediction:
     return predict(LAB, "threads", _("times faster on two threads"), unit="×", low=0.1, high=4)
 
 
-def race_threads(path: str | Path, image: object) -> Comparison:
+def race_threads(path: str | Path, image: torch.Tensor) -> Comparison:
     """Return how many times faster a file runs on two threads than on one, in turns."""
     names = {count: _("threads: %(n)d") % {"n": count} for count in (1, 2)}
     runs = {names[count]: Runner.open(path, threads=count).once(image) for count in names}

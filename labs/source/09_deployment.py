@@ -110,7 +110,7 @@ for which, (apart, alike) in proof.items():
     print(f"{which:6} {apart:.2f}, {100 * alike:.1f} %")
 
 # %% [markdown]
-# The logits moved a little, and hardly a class changed: that is the price of int8, which you know from lab 03. But both files ask the
+# The logits moved, and hardly a class changed: that is the price of int8, which you know from lab 03. But both files ask the
 # same price, nearly: they hold the same codes and the same scales.
 #
 # ## What the runtime makes of your file

@@ -269,6 +269,11 @@ def test_without_the_extras_something_stands_in_and_it_is_said(student, dataset,
     runner = layers.open_micro(path)
     assert runner.name == "litert-reference"
     assert "stand in" in capsys.readouterr().out
+    kept = layers.suspects(student.model, student.codes, student.files["onnxruntime", "int8"], path, tests[:4])
+    assert set(kept) == {"quantizer", "onnx", "litert", "xnnpack", "both"}
+    times = {(name, "int8", 1): 0.5 for name in ("ONNX Runtime", "LiteRT")}
+    html = runtimes.runtime_table(student, dataset, times, runner)._repr_html_()
+    assert "LiteRT, reference kernels" in html and runtimes.MICRO not in html
     known = record.network_cost(dataset.name, "resnet_tiny", tests.shape[-1])
     found = memory.taken(path, "resnet_tiny", dataset)
     assert (found.bytes, found.activations) == (known["arena_bytes"], None)

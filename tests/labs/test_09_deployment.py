@@ -1,6 +1,7 @@
 """Lab 09: its pictures and tables follow its numbers, and its sentences hold on both data sets."""
 
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from edgelab import data, models
-from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, lifetimes, microcontroller, npu
+from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, duel, lifetimes, microcontroller, npu
 from edgelab.deploy.litert_runner import LiteRTRunner
 from edgelab.errors import EdgelabError
 from edgelab.explore import table
+from edgelab.explore.explorer import Explorer, choice
 from edgelab.labs.lab_08_light_architectures import record
 from edgelab.labs.lab_09_deployment import cortex, doors, further, graphs, layers, memory, runtimes, threads
 from edgelab.measure import layer_costs, peak_activation_bytes
@@ -207,6 +209,21 @@ def test_layers_are_drawn_and_the_first_apart_is_named(case):
 @tflm
 def test_micro_is_the_reference_kernels_to_a_code(case):
     assert all(layer.largest < 1.5 for layer in case["micro"].found.layers)
+
+
+def test_every_control_draws_again(student, case, tests, redraws):
+    files = {precision: student.files["onnxruntime", precision] for precision in ("fp32", "int8")}
+    every = [
+        graphs.graph_explorer(files, tests[:1]),
+        runtimes.runtime_explorer({"student": made_up_times(), "baseline": made_up_times()}),
+        layers.layer_explorer(case),
+        memory.lifetime_explorer(student.files["litert", "int8"], by_hand),
+        Explorer(
+            partial(threads.thread_plot, {(kind, "int8"): [1.0] * len(threads.CHANNELS) for kind in duel.KINDS}),
+            {"precision": choice("numbers", ["int8"]), "kind": choice("convolution", list(duel.KINDS))},
+        ),
+    ]
+    assert redraws(every)
 
 
 def right_codes(pixels, scale, zero_point):

@@ -524,7 +524,7 @@ progress_board()
 #
 # </details>
 #
-# **Next:** the capstone. You choose a device, and make a model fit.
+# **Next:** [lab 10](10_capstone.ipynb), the capstone: you choose a device, and make a model fit.
 #
 # ### Further reading
 #

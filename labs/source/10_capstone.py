@@ -297,8 +297,8 @@ print(rival.race(shop, onnx_file))
 print(rival.long_rival(dataset))
 
 # %% [markdown]
-# Read the last line, too: a larger network has room to learn more when it is trained for longer, and then the comparison is another
-# one. **A claim of size or speed counts only with its accuracy**, and an accuracy only with what it cost to train.
+# Read the last line, too: it says for how long the rival was trained. A larger network has room to learn more when it is trained for
+# longer, and then the comparison is another one. **A claim of size or speed counts only with its accuracy**, and an accuracy only with what it cost to train.
 #
 # ## How long does the battery last?
 #

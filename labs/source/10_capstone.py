@@ -95,7 +95,8 @@ mine = (6, 12, 20)
 limits = explorers.limits_of(brief)
 
 # %% first-guess
-print("limits broken:", *(broken(shop.costs[mine], limits) or ["none"]))
+costs.tell_broken(broken(shop.costs[mine], limits))
+# > ✓ All limits are kept.
 
 # %% [markdown]
 # ## The order
@@ -178,10 +179,10 @@ for images in (100, 300, 1_000, 3_000, 777):
 # Now the client's 99 % can be answered:
 
 # %% client
-print("bound {:.1%}, ceiling {:.1%}".format(*proof(networks, limits, len(shop.judges))))
+explorers.tell_client(0.99, proof(networks, limits, len(shop.judges)))
 
 # %% [markdown]
-# If the ceiling lies below 99 %, the answer is no, and it has a reason: 64 networks were measured, and chance in the judges explains no
+# *Out of reach* is an answer with a reason: 64 networks were measured, and chance in the judges explains no
 # more than the difference between the two numbers. (The best of many was lucky rather than not, so the bound is a friendly one.)
 #
 # ### Explorer: two limits at once
@@ -287,7 +288,7 @@ workshop.agreement(onnx_file, tflite_file, dataset.test[:3000])
 runner = Runner.open(onnx_file, threads=2)
 tested = train.evaluate(runner, dataset.test[:3000])
 has = rival.measured(shop, champion, tflite_file)
-print("limits broken:", *(broken(has, limits) or ["none"]))
+costs.tell_broken(broken(has, limits))
 rival.duel_table(shop, champion, tflite_file, tested)
 
 # %% race

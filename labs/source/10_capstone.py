@@ -276,8 +276,8 @@ explorers.finding_table(networks, mine, by_rank, limits)
 # For *your* pictures a network of its shape was trained. Fairly? By the zoo's recipe, for as many multiply-accumulates as went
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #
-# Now finish your network: `resnet_tiny` is pruned to the search's shape, taught by itself, quantized, and written for both runtimes. Then the test pictures
-# are opened, once.
+# Now finish your network: `resnet_tiny` is pruned to the search's shape, taught by itself, quantized, and written for both runtimes.
+# Then the test pictures are opened, once.
 
 # %% finish
 champion = by_rank[0]

@@ -65,8 +65,15 @@ def test_models_and_images_have_the_folders_own_shape(tmp_path, kind, capsys):
     assert f"EDGELAB_DATASET={folder} edgelab lab" in out
 
 
-def test_a_recipe_trained_to_its_end_learns_what_there_is_to_learn(grey):
+def test_a_model_that_only_guesses_is_told_of(tmp_path, capsys):
+    folder = noise_folder(tmp_path / "own", classes=12, side=24)
+    adopt(str(folder), ["resnet_tiny"], minutes=SHORT)
+    assert "would be right in 8.33 %: comparisons in the labs will say little" in capsys.readouterr().out
+
+
+def test_a_recipe_trained_to_its_end_learns_what_there_is_to_learn(grey, capsys):
     adopt(str(grey), ["resnet_tiny"])
+    assert "comparisons" not in capsys.readouterr().out
     assert manifest(str(grey))[f"{grey}/resnet_tiny"]["accuracy"] == 1.0
 
 

@@ -59,6 +59,7 @@ def measure_lab(source: Path, lang: str = "en", *, dataset: str = "", together: 
     The memory is that of the kernel and its children; `dataset` is what `edgelab.data.load()` then gives.
     """
     notebook = build.reference(source, lang, outputs=False)
+    dataset = str(Path(dataset).resolve()) if Path(dataset).is_dir() and dataset else dataset  # it runs elsewhere
     with contextlib.nullcontext(together) if together else tempfile.TemporaryDirectory() as folder:
         nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # the kernel reads its language from it
         client = NotebookClient(notebook, timeout=10 * MAX_SECONDS, resources={"metadata": {"path": folder}})

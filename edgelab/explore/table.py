@@ -112,6 +112,7 @@ def shown_row(name: str) -> str:
         "90 % zeros": _("90 % zeros"),
         "student int8, ONNX Runtime": _("student int8, ONNX Runtime"),
         "student int8, LiteRT": _("student int8, LiteRT"),
+        "capstone": _("capstone"),
     }
     return names.get(name, name)
 

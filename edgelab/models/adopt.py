@@ -79,13 +79,14 @@ def adopt(
     jobs = plan(loaded, [name for name in names if name not in finished], place, minutes)
     _announce(jobs, minutes)
     for job in jobs:
-        print(_("%(name)s: %(epochs)d epochs") % {"name": job.name, "epochs": job.epochs}, flush=True)
+        print(_("%(name)s, epochs: %(epochs)d") % {"name": job.name, "epochs": job.epochs}, flush=True)
         state, file = _state(place, job.name), place / f"{job.name}.safetensors"
         entry = train_checkpoint(job.name, loaded, file, job.epochs, resume=state)
         record(place, job.name, {**entry, "shape": shape(loaded), "data": digest})
         state.unlink(missing_ok=True)
         text = _("%(name)s: accuracy %(accuracy).2f %% on the test images")
         print(text % {"name": job.name, "accuracy": 100 * entry["accuracy"]}, flush=True)
+        _warn_of_guessing(loaded, entry["accuracy"])
     missing = [name for name in RECIPES if name not in adopted_manifest(loaded.name)]
     if missing:
         print(_("Some labs ask for models that are not trained yet: %(names)s.") % {"names": ", ".join(missing)})
@@ -207,6 +208,17 @@ def _announce(jobs: Sequence[Job], minutes: float | None) -> None:
     if minutes is not None and total > 66 * minutes:
         print(_("That is more than %(minutes)g minutes: each model needs one epoch at least.") % {"minutes": minutes})
     print(_("Ctrl-C stops it, and loses one epoch at most: `edgelab adopt` without --again goes on."), flush=True)
+
+
+def _warn_of_guessing(loaded: data.Dataset, accuracy: float) -> None:
+    """Say so where a model is little better than the answer that is most often right."""
+    guess = loaded.test.labels.bincount().max().item() / len(loaded.test)
+    if accuracy < guess + 0.1 * (1 - guess):
+        text = _(
+            "Always naming the same class would be right in %(guess).2f %%: comparisons in the labs will say little. "
+            "Train longer, with --again and more --minutes, or on more images."
+        )
+        print(text % {"guess": 100 * guess}, flush=True)
 
 
 def _duration(seconds: float) -> str:

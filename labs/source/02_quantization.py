@@ -538,7 +538,7 @@ rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 # does that in three steps: `prepare` marks what is to be rounded, `calibrate` fixes every scale, `convert` rounds. `to_onnx`
 # writes the result as a file with int8 weights in it.
 #
-# Before you run the cells: how much smaller will the file be, how much faster, and at what cost in accuracy?
+# How much smaller will the file be, how much faster, and at what cost in accuracy?
 
 # %% weight-only
 example = data.normalize(dataset.test.images[:1])

@@ -148,8 +148,8 @@ for _ in range(3):
     hidden.show(fold(weight, bias, mean, var, gamma, beta, eps), tolerance=1e-4)
 
 # %% [markdown]
-# Is the network still the same? The next cell folds every convolution of the baseline with your function, feeds both versions
-# with noise, and compares what comes out. Float arithmetic alone makes differences of about $10^{-6}$.
+# Is the network still the same? The next cell folds every convolution of the baseline with your function, feeds both with noise,
+# and compares. Float arithmetic alone makes differences of about $10^{-6}$.
 #
 # The last two columns compare the largest channel of each layer with the one in the middle: their **spread**. The batch norm has
 # its own factor for every channel, and folding writes these factors into the weights. **Does it make the channels more alike, or
@@ -325,8 +325,8 @@ files.contest(float_file, int8_file, pictures[:64], dataset)
 # ## The same file on another processor
 #
 # Without VNNI, ONNX Runtime's fast integer kernel adds two products of 8 bits in 16 bits. What is too large is cut off without a
-# word: it **saturates**. With VNNI the sum goes into 32 bits at once. **On how many per cent of the logits do this kernel and an
-# exact one agree, on your processor?**
+# word: it **saturates**. With VNNI the sum goes into 32 bits. **On how many per cent of the logits do this kernel and an exact one
+# agree, on your processor?**
 
 # %% predict-saturation
 files.predict_same()

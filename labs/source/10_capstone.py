@@ -291,7 +291,7 @@ print("limits broken:", *(broken(has, limits) or ["none"]))
 rival.duel_table(shop, champion, tflite_file, tested)
 
 # %% race
-rival.race(shop, onnx_file)
+print(rival.race(shop, onnx_file))
 
 # %% long-rival
 print(rival.long_rival(dataset))

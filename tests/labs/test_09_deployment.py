@@ -9,6 +9,7 @@ import torch
 
 from edgelab import data, models
 from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, lifetimes, microcontroller, npu
+from edgelab.deploy.litert_runner import LiteRTRunner
 from edgelab.errors import EdgelabError
 from edgelab.explore import table
 from edgelab.labs.lab_08_light_architectures import record
@@ -40,7 +41,7 @@ def student(dataset, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         model = models.load_pretrained("resnet_tiny", dataset.name)
-        written = runtimes.write_all(model, "student", data.normalize(dataset.train.images[:256]))
+        written = runtimes.write_all(model, "student", data.normalize(dataset.train.images[:64]))
         files = {key: path.absolute() for key, path in written.files.items()}
         return runtimes.Written(model, written.codes, files)
 
@@ -73,7 +74,10 @@ def test_integers_come_about_by_fusion(student):
     path = student.files["onnxruntime", "int8"]
     kinds = {level: [node.kind for node in graphs.read_graph(path, level)] for level in LEVELS}
     assert "Conv" in kinds["none"]
-    assert not any(kind.startswith("QLinear") for kind in kinds["none"])
+    assert not any(kind.startswith("QLinear") for kind in (*kinds["none"], *kinds["basic"]))
+    assert "QLinearConv" in kinds["extended"]
+    in_float = [node.kind for node in graphs.read_graph(student.files["onnxruntime", "fp32"], "all")]
+    assert "Relu" not in in_float
     assert "QLinearConv" in kinds["all"] and "QLinearAdd" in kinds["all"]
     assert not {"Conv", "Relu", "Add"} & set(kinds["all"])
     assert len(kinds["all"]) < len(kinds["none"]) / 2
@@ -126,7 +130,7 @@ def test_the_runtimes_are_drawn_and_the_title_says_what_threads_bring():
 
 def test_where_two_threads_pay_is_said():
     count = len(threads.CHANNELS)
-    late = {("full", "int8"): [0.5] * 3 + [1.5] * (count - 3)}
+    late = {("full", "int8"): [0.5] * 2 + [1.5] * (count - 2)}
     assert "from 0.59 million MACs" not in threads.thread_plot(late, "int8", "full").description
     assert "from 2.4 million MACs in a layer on" in threads.thread_plot(late, "int8", "full").description
     always, never = ({("full", "int8"): [value] * count} for value in (1.5, 0.5))
@@ -176,7 +180,11 @@ def test_two_kernels_of_one_file_part(student, tests):
 def test_the_quantizer_changes_most_and_kernels_begin_with_one_code(case, student):
     """What the text says of the table, and of the first layer that differs."""
     apart = {name: one.found.largest for name, one in case.items()}
-    assert apart["quantizer"] > 2 * max(ms for name, ms in apart.items() if name != "quantizer")
+    scale = LiteRTRunner(student.files["litert", "int8"]).output.scale
+    assert apart["quantizer"] > 1.5 * max(most for name, most in apart.items() if name != "quantizer")
+    assert max(most for name, most in apart.items() if name != "quantizer") < 2.5 * scale
+    assert max(apart["both"], apart["micro"]) < 1.5 * scale  # two camps: these pairs hardly part
+    assert case["both"].found.mean < case["xnnpack"].found.mean / 5
     for name in ("onnx", "litert", "xnnpack", "both"):
         first = case[name].found.first_apart
         assert first is None or first.largest < 1.5
@@ -227,8 +235,8 @@ def test_the_doors_match_to_the_code_and_the_way_in_is_one_bit(student, dataset,
 def test_the_sum_by_hand_is_what_the_interpreter_takes_for_activations(student):
     path = student.files["litert", "int8"]
     found, ours = arena(path), by_hand(memory.as_tuples(path))
-    assert ours <= found.activations <= 1.1 * ours
-    assert 0.1 < found.records / found.bytes < 0.3  # "a fifth or so"
+    assert ours <= found.activations <= 1.04 * ours  # "a few per cent of scratch memory"
+    assert 0.17 < found.records / found.bytes < 0.24  # "about a fifth"
 
 
 def test_lifetimes_sum_to_the_counted_peak(student, dataset, tests):
@@ -278,9 +286,8 @@ def test_without_the_extras_something_stands_in_and_it_is_said(student, dataset,
 def test_a_converters_fault_is_found_at_its_layer(student, tests, number):
     path = further.faulty_file(student.codes, tests[:1], number)
     found = compare(student.codes, path, tests[:8])
-    assert found.first_apart is not None
-    assert found.first_apart.largest > 2
-    assert found.first_apart.name.startswith(further.LAYERS[number - 1].rpartition(".")[0].replace(".", "_"))
+    blamed = next(layer for layer in found.layers if layer.largest > 10)
+    assert blamed.name.startswith(further.LAYERS[number - 1].rpartition(".")[0].replace(".", "_"))
     with pytest.raises(EdgelabError, match="cases 1 to 3"):
         further.faulty_file(student.codes, tests[:1], 4)
 

@@ -17,7 +17,7 @@ from edgelab.deploy import npu_estimate
 from edgelab.errors import EdgelabError
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
-from edgelab.i18n import _
+from edgelab.i18n import _, named
 from edgelab.labs.lab_08_light_architectures import record
 from edgelab.measure import DEVICES, Device, Published, count_macs
 from edgelab.models import depthwise_separable, mobilenet_v1, resnet
@@ -109,7 +109,7 @@ def device_table(
         stood_in = words or stood_in
         faster = times[0] / us * 1000
         cells = [f"{work / 1e6:.1f}", *(number(ms, ".0f") for ms in times), f"{us / 1000:.2f}", number(faster, ".0f")]
-        rows.append([escape(shown), *cells])
+        rows.append([escape(named(shown)), *cells])
     if stood_in:
         print(stood_in)
     heads = [

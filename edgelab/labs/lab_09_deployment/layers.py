@@ -17,6 +17,7 @@ from edgelab.explore.explorer import Explorer, choice
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.measure.threads import torch_threads
 
 LAB = "09_deployment"
 
@@ -75,6 +76,7 @@ def two_kernels(path: str | Path, images: torch.Tensor) -> TwoKernels:
     )
 
 
+@torch_threads(1)
 def suspects(
     model: nn.Module, codes: nn.Module, onnx_file: str | Path, litert_file: str | Path, images: torch.Tensor
 ) -> dict[str, Suspect]:

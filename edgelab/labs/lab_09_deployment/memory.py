@@ -17,8 +17,9 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
-from edgelab.i18n import _
+from edgelab.i18n import _, named
 from edgelab.labs.lab_08_light_architectures import record
+from edgelab.measure.threads import torch_threads
 from edgelab.models import load_pretrained
 from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
@@ -32,6 +33,7 @@ NAMES = {
 }
 
 
+@torch_threads(1)
 def write_micro(dataset: data.Dataset, pictures: torch.Tensor) -> dict[str, tuple[str, Path]]:
     """Write the zoo's networks for a microcontroller, in int8; return each one's name in the zoo and its file."""
     files = {}
@@ -102,7 +104,7 @@ def arena_table(files: dict[str, tuple[str, Path]], dataset: data.Dataset, by_ha
         words = whole.words or words
         size = Path(path).stat().st_size
         cells = [size, ours, whole.bytes, whole.bytes - ours]
-        rows.append([escape(shown), *(number(cell / 1024, ".1f") for cell in cells)])
+        rows.append([escape(named(shown)), *(number(cell / 1024, ".1f") for cell in cells)])
     if words:
         print(words)
     heads = [

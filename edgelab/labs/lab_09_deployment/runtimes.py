@@ -17,13 +17,14 @@ from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
-from edgelab.i18n import _
+from edgelab.i18n import N_, _, named
 from edgelab.measure.threads import torch_threads
 from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
 
 THREADS = (1, 2, 4)
 PYTORCH, MICRO = "PyTorch", "TensorFlow Lite Micro"
+STUDENT, BASELINE = N_("student"), N_("baseline")  # what the lab calls its networks
 _SUFFIXES = {"onnxruntime": "onnx", "litert": "tflite"}
 Key = tuple[str, str, int]  # runtime, precision, threads
 
@@ -50,7 +51,8 @@ def write_all(model: nn.Module, name: str, pictures: torch.Tensor) -> Written:
 
 def write_zoo(networks: Mapping[str, nn.Module], pictures: torch.Tensor) -> dict[str, Written]:
     """Return each network of the zoo as `write_all` writes it, under a bar."""
-    return {name: write_all(model, name, pictures) for name, model in track(networks.items(), _("writing files"))}
+    with torch_threads(1):
+        return {name: write_all(model, name, pictures) for name, model in track(networks.items(), _("writing files"))}
 
 
 def time_all(written: Written, image: torch.Tensor, *, micro: bool = False, seconds: float = 0.15) -> dict[Key, float]:
@@ -96,7 +98,7 @@ def runtime_explorer(timed: Mapping[str, Mapping[Key, float]]) -> Explorer:
     """Return the ms of every runtime: choose the network (by its name in `timed`), the precision and the threads."""
     counts = sorted({threads for times in timed.values() for _runtime, _precision, threads in times})
     controls = {
-        "network": choice(_("network"), list(timed)),
+        "network": choice(_("network"), {named(name): name for name in timed}),
         "precision": choice(_("numbers"), {"int8": "int8", "float32": "fp32"}),
         "count": slider(_("threads"), tuple(counts), 1),
     }

@@ -26,8 +26,8 @@ from edgelab.train import evaluate, fit, predict, remembering
 
 MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
 LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no training has seen
-EPOCHS = {"family": 6, "distil": 3, "finish": 6}
-LEARNING_RATE = {"family": 0.05, "distil": 0.03, "finish": 0.03}
+EPOCHS = {"family": 5, "distil": 3, "finish": 8}
+LEARNING_RATE = {"family": 0.05, "distil": 0.03, "finish": 0.05}
 TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
 CALIBRATION = 256
 AnyModel = TypeVar("AnyModel", bound=nn.Module)

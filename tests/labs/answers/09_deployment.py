@@ -129,7 +129,7 @@ def cortex_ms(macs, clock_hz, known):
 
 
 # %% export-and-compare: hinted
-# compare with `model`
+# You compare with the int8 model
 def export_and_compare(codes, model, images, folder):
     found = {}
     for kind, write in {"onnx": to_onnx, "tflite": to_litert}.items():

@@ -44,9 +44,10 @@ def fit(
 ) -> History:
     """Train `model` on the split `train` in place and return the `History`.
 
-    Options, with their defaults: `epochs=10`, `lr=0.1` (the peak of a one-cycle schedule), `batch_size=128`,
-    `weight_decay=5e-4`, `seed=0`, `augment=None` (a function of a uint8 batch `(N, C, H, W)` that returns a batch of
-    the same shape), `loss_fn=cross_entropy` (of logits `(N, classes)` and labels `(N,)`), `progress=True`.
+    Options, with their defaults: `epochs=10`, `lr=0.1` (the peak of a one-cycle schedule), `batch_size=128` (of
+    pictures larger than 32x32 fewer, see `usual_batch`), `weight_decay=5e-4`, `seed=0`, `augment=None` (a function of a
+    uint8 batch `(N, C, H, W)` that returns a batch of the same shape), `loss_fn=cross_entropy` (of logits
+    `(N, classes)` and labels `(N,)`), `progress=True`.
 
     With a `teacher`, the loss is `loss_fn(logits, what the teacher says, labels)`. The teacher is a function of the
     very images that the model sees, normalised and augmented; or a tensor of what it has said, a row for each image.
@@ -64,7 +65,7 @@ def fit(
     the images.
     """
     _must_be_split(train)
-    run = _Run(**options)
+    run = _Run(**{"batch_size": usual_batch(train.images), **options})
     train = train.to(device_of(model))
     memory = _memory.get()
     kept = None if memory is None or val is not None else _kept_at(memory, model, train, run)
@@ -137,6 +138,17 @@ def fit(
         torch.save({"weights": model.state_dict(), "loss": history.loss, "seconds": history.seconds}, partial)
         partial.replace(kept)
     return history
+
+
+def usual_batch(images: torch.Tensor, at_32: int = 128) -> int:
+    """Return how many images `(N, C, H, W)` of this size make a batch: `at_32` up to 32x32, and of larger ones fewer.
+
+    Halved until a batch has about as many pixels, because a network's memory grows with those.
+    """
+    pixels, batch = images.shape[-2] * images.shape[-1], at_32
+    while batch > at_32 // 8 and batch * pixels > 1.3 * at_32 * 32 * 32:
+        batch //= 2
+    return batch
 
 
 class Interrupted(KeyboardInterrupt):
@@ -286,14 +298,16 @@ def _must_be_split(split: object) -> None:
         )
 
 
-def evaluate(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int = 250) -> float:
+def evaluate(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int | None = None) -> float:
     """Return the accuracy of `model` on `split`, in [0, 1]; `model` is what `predict` takes."""
     return accuracy(predict(model, split, batch_size=batch_size), split)
 
 
 @torch.inference_mode()
-def predict(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int = 250) -> torch.Tensor:
-    """Return the logits `(N, classes)` of `model` for the images of `split`.
+def predict(
+    model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batch_size: int | None = None
+) -> torch.Tensor:
+    """Return the logits `(N, classes)` of `model` for the images of `split`, 250 at once, of large ones fewer.
 
     `model` is an `nn.Module`, or any function of normalised float32 images `(N, C, H, W)` that returns logits
     `(N, classes)`. A module is put into evaluation mode. Raise `EdgelabError` for what is no `Split`, for a model that
@@ -303,7 +317,7 @@ def predict(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, batc
     if isinstance(model, nn.Module):
         model.eval()
     device, fast, found = device_of(model), True, []
-    for batch in track(split.images.split(batch_size), _("evaluating")):
+    for batch in track(split.images.split(batch_size or usual_batch(split.images, 250)), _("evaluating")):
         images = normalize(batch.to(device))
         logits, fast = run_fast(model, images) if fast else (run_on(model, images), False)
         found.append(_as_logits(logits, len(batch)))

@@ -301,7 +301,7 @@ def run_adopt(folder, *words):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "by Ctrl-C"])
 def test_stopped_it_goes_on_where_it_was(tmp_path, how):
-    folder = noise_folder(tmp_path / "own", classes=2, side=28, grey=True, each=60)
+    folder = noise_folder(tmp_path / "own", classes=2, side=28, grey=True, each=20)
     state = folder / "edgelab" / "resnet_tiny.training"
     process = run_adopt(folder)
     for _wait in range(600):

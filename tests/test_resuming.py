@@ -6,7 +6,7 @@ import torch
 from edgelab.data import Split
 from edgelab.models import resnet
 from edgelab.resuming import progress
-from edgelab.train import fit, shift
+from edgelab.train import fit, shift, usual_batch
 
 EPOCHS = 4
 
@@ -58,6 +58,13 @@ def test_a_training_taken_up_again_ends_with_the_same_weights(tmp_path, lessons,
     assert history.val_accuracy == expected.val_accuracy
     for name, weights in whole.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], weights)
+
+
+@pytest.mark.parametrize(("side", "batch"), [(8, 128), (28, 128), (32, 128), (48, 64), (64, 32), (96, 16), (224, 16)])
+def test_batches_of_large_pictures_are_small(side, batch):
+    images = torch.zeros((1, 1, 1, 1), dtype=torch.uint8).expand(9, 3, side, side)
+    assert usual_batch(images) == batch
+    assert usual_batch(images, 250) == 250 * batch // 128
 
 
 def test_a_training_that_is_done_is_not_done_again(tmp_path, lessons):

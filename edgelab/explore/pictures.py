@@ -11,6 +11,7 @@ from edgelab import data
 from edgelab.explore import plots
 from edgelab.i18n import _
 from edgelab.numbers import number
+from edgelab.train import usual_batch
 
 
 def shown_name(name: str) -> str:
@@ -98,7 +99,7 @@ def telling(values: dict[str, float]) -> dict[str, float]:
 def accuracy_bars(model: torch.nn.Module, dataset: data.Dataset) -> plots.Picture:
     """Return the accuracy of `model` for each condition of the test images, or each class where there are none."""
     split = dataset.test
-    batches = split.images.split(250)
+    batches = split.images.split(usual_batch(split.images, 250))
     right = torch.cat([model(data.normalize(images)).argmax(1) for images in batches]) == split.labels
     if dataset.condition_names:
         groups, names, label = split.conditions, dataset.condition_names, _("condition")

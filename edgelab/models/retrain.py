@@ -10,8 +10,8 @@ from safetensors.torch import save
 
 from edgelab import data
 from edgelab.data.storage import atomic_write
-from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, sha256
-from edgelab.train import evaluate, fit, mirror, shift
+from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, Recipe, sha256
+from edgelab.train import evaluate, fit, mirror, shift, usual_batch
 
 VAL_IMAGES = 1000
 
@@ -62,7 +62,8 @@ def train_checkpoint(
     model = recipe.build(**shape(loaded))
     train, val = loaded.train[:-held], loaded.train[-held:]
     augment = AUGMENT.get(loaded.name, _moved)
-    history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **recipe.options)
+    options = options_for(recipe, train)
+    history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **options)
     if history.interrupted:
         raise KeyboardInterrupt
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
@@ -75,10 +76,19 @@ def train_checkpoint(
         "seed": seed,
         "val_accuracy": max(history.val_accuracy),
         "epochs": epochs,
-        "options": recipe.options,
+        "options": options,
         "seconds": round(history.seconds[-1]),
         "sha256": sha256(file),
     }
+
+
+def options_for(recipe: Recipe, train: data.Split) -> dict[str, float]:
+    """Return a recipe's options for `fit`; where batches are smaller than 128, as of large pictures, so is the step.
+
+    In proportion: Goyal et al., 2017, "Accurate, large minibatch SGD".
+    """
+    share = usual_batch(train.images) / 128
+    return recipe.options if share == 1 else {**recipe.options, "lr": recipe.options["lr"] * share}
 
 
 def shape(loaded: data.Dataset) -> dict[str, int]:

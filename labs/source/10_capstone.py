@@ -95,7 +95,8 @@ mine = (6, 12, 20)
 limits = explorers.limits_of(brief)
 
 # %% first-guess
-print("limits broken:", *(broken(shop.costs[mine], limits) or ["none"]))
+costs.tell_broken(broken(shop.costs[mine], limits))
+# > ✓ All limits are kept.
 
 # %% [markdown]
 # ## The order
@@ -178,10 +179,10 @@ for images in (100, 300, 1_000, 3_000, 777):
 # Now the client's 99 % can be answered:
 
 # %% client
-print("bound {:.1%}, ceiling {:.1%}".format(*proof(networks, limits, len(shop.judges))))
+explorers.tell_client(0.99, proof(networks, limits, len(shop.judges)))
 
 # %% [markdown]
-# If the ceiling lies below 99 %, the answer is no, and it has a reason: 64 networks were measured, and chance in the judges explains no
+# *Out of reach* is an answer with a reason: 64 networks were measured, and chance in the judges explains no
 # more than the difference between the two numbers. (The best of many was lucky rather than not, so the bound is a friendly one.)
 #
 # ### Explorer: two limits at once
@@ -275,8 +276,8 @@ explorers.finding_table(networks, mine, by_rank, limits)
 # For *your* pictures a network of its shape was trained. Fairly? By the zoo's recipe, for as many multiply-accumulates as went
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #
-# Now finish your network. The search's shape is taught by itself, quantized, and written for both runtimes. Then the test pictures
-# are opened, once.
+# Now finish your network: `resnet_tiny` is pruned to the search's shape, taught by itself, quantized, and written for both runtimes.
+# Then the test pictures are opened, once.
 
 # %% finish
 champion = by_rank[0]
@@ -287,7 +288,7 @@ workshop.agreement(onnx_file, tflite_file, dataset.test[:3000])
 runner = Runner.open(onnx_file, threads=2)
 tested = train.evaluate(runner, dataset.test[:3000])
 has = rival.measured(shop, champion, tflite_file)
-print("limits broken:", *(broken(has, limits) or ["none"]))
+costs.tell_broken(broken(has, limits))
 rival.duel_table(shop, champion, tflite_file, tested)
 
 # %% race
@@ -297,8 +298,8 @@ print(rival.race(shop, onnx_file))
 print(rival.long_rival(dataset))
 
 # %% [markdown]
-# Read the last line, too: a larger network has room to learn more when it is trained for longer, and then the comparison is another
-# one. **A claim of size or speed counts only with its accuracy**, and an accuracy only with what it cost to train.
+# Read the last line, too: it says for how long the rival was trained. A larger network has room to learn more when it is trained for
+# longer, and then the comparison is another one. **A claim of size or speed counts only with its accuracy**, and an accuracy only with what it cost to train.
 #
 # ## How long does the battery last?
 #

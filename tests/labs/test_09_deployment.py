@@ -1,6 +1,7 @@
 """Lab 09: its pictures and tables follow its numbers, and its sentences hold on both data sets."""
 
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from edgelab import data, models
-from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, lifetimes, microcontroller, npu
+from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, duel, lifetimes, microcontroller, npu
 from edgelab.deploy.litert_runner import LiteRTRunner
 from edgelab.errors import EdgelabError
 from edgelab.explore import table
+from edgelab.explore.explorer import Explorer, choice
 from edgelab.labs.lab_08_light_architectures import record
 from edgelab.labs.lab_09_deployment import cortex, doors, further, graphs, layers, memory, runtimes, threads
 from edgelab.measure import layer_costs, peak_activation_bytes
@@ -209,6 +211,21 @@ def test_micro_is_the_reference_kernels_to_a_code(case):
     assert all(layer.largest < 1.5 for layer in case["micro"].found.layers)
 
 
+def test_every_control_draws_again(student, case, tests, redraws):
+    files = {precision: student.files["onnxruntime", precision] for precision in ("fp32", "int8")}
+    every = [
+        graphs.graph_explorer(files, tests[:1]),
+        runtimes.runtime_explorer({"student": made_up_times(), "baseline": made_up_times()}),
+        layers.layer_explorer(case),
+        memory.lifetime_explorer(student.files["litert", "int8"], by_hand),
+        Explorer(
+            partial(threads.thread_plot, {(kind, "int8"): [1.0] * len(threads.CHANNELS) for kind in duel.KINDS}),
+            {"precision": choice("numbers", ["int8"]), "kind": choice("convolution", list(duel.KINDS))},
+        ),
+    ]
+    assert redraws(every)
+
+
 def right_codes(pixels, scale, zero_point):
     return np.clip(np.round((pixels / 128 - 1) / scale) + zero_point, -128, 127).astype(np.int8)
 
@@ -269,6 +286,11 @@ def test_without_the_extras_something_stands_in_and_it_is_said(student, dataset,
     runner = layers.open_micro(path)
     assert runner.name == "litert-reference"
     assert "stand in" in capsys.readouterr().out
+    kept = layers.suspects(student.model, student.codes, student.files["onnxruntime", "int8"], path, tests[:4])
+    assert set(kept) == {"quantizer", "onnx", "litert", "xnnpack", "both"}
+    times = {(name, "int8", 1): 0.5 for name in ("ONNX Runtime", "LiteRT")}
+    html = runtimes.runtime_table(student, dataset, times, runner)._repr_html_()
+    assert "LiteRT, reference kernels" in html and runtimes.MICRO not in html
     known = record.network_cost(dataset.name, "resnet_tiny", tests.shape[-1])
     found = memory.taken(path, "resnet_tiny", dataset)
     assert (found.bytes, found.activations) == (known["arena_bytes"], None)
@@ -307,6 +329,7 @@ def test_what_the_text_says_of_the_cortex_m4():
     assert 4 < cortex.published(cortex.RESNET_8, fastest=False).ms / ms < 5
     cycles = [cortex.cycles_per_mac(name) for name in (cortex.RESNET_8, cortex.KEYWORDS, cortex.WAKE_WORDS)]
     assert max(cycles) / min(cycles) < 1.5  # "within a factor of 1.5"
+    assert min(cycles) == cycles[2]  # the MobileNet has the fewest of all
     assert min(cycles) > 1 / cortex.board().macs_per_cycle["int8"]
     assert cortex.published_table()._repr_html_().count('scope="row"') == 4
 

@@ -165,8 +165,6 @@ def test_orders_are_tried_and_an_impossible_one_says_why(shop):
 
 def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
     monkeypatch.setattr(workshop, "shapes", lambda: [(4, 8, 16), (6, 12, 20), WHOLE])
-    with pytest.raises(EdgelabError, match="not trained yet"):
-        shop.finish(WHOLE)
     table = shop.table()
     assert [row["shape"] for row in table] == [(4, 8, 16), (6, 12, 20), WHOLE]
     assert table[0]["bytes"] < table[1]["bytes"] < table[2]["bytes"]
@@ -236,6 +234,27 @@ def test_the_family_is_drawn_within_its_limits():
     assert "0 of 64" in explorers.family_plot(table, right_proof, 1_000, "sensor", "arena", 60).description
     explorer = explorers.family_explorer(table, right_proof, 1_000)
     assert [label for label, _value in explorer.children[0].children[0].options] == ["sensor"]
+
+
+def test_verdicts_are_told(capsys):
+    costs.tell_broken(())
+    costs.tell_broken(["us", "arena"])
+    explorers.tell_client(0.99, (0.8, 0.83))
+    explorers.tell_client(0.82, (0.8, 0.83))
+    kept, over, no, perhaps = capsys.readouterr().out.splitlines()
+    assert kept == "✓ All limits are kept."
+    assert over == "✗ Broken: NPU, Arm's estimate (µs); arena (bytes)"
+    assert no.endswith("ceiling 83.0 %: out of reach")
+    assert perhaps.endswith("not ruled out")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_shape_that_the_lab_begins_with_keeps_the_limits_of_both_briefs_but_not_with_all_channels(name):
+    known = costs._on_record()[KEYS[name]]
+    begun, whole = (dict(zip(costs.COSTS, known[text], strict=True)) for text in ("6-12-20", "8-16-32"))
+    limits = explorers.limits_of("sensor")
+    assert all(begun[cost] <= most for cost, most in limits.items())
+    assert any(whole[cost] > most for cost, most in limits.items())
 
 
 def test_the_coin_cell_lasts_five_days_and_boards_differ_by_more_than_a_model_half_as_large():

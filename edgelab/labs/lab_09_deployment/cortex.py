@@ -76,7 +76,9 @@ def published_table() -> HtmlTable:
         macs = macs_of(result.model)
         cycles = result.ms / 1000 * board().clock_hz / macs
         cells = [result.software, f"{macs / 1e6:.2f}", f"{result.ms:.1f}", f"{cycles:.2f}"]
-        rows.append([escape(network_name(result.model)), *map(escape, cells)])
+        # In a widget there is no style of the notebook's to keep columns apart.
+        apart = [f'<span style="padding-left: 1em">{escape(cell)}</span>' for cell in cells]
+        rows.append([escape(network_name(result.model)), *apart])
     heads = [_("network"), _("software"), _("MACs (M)"), _("published (ms)"), _("cycles for a MAC")]
     return HtmlTable(list(map(escape, heads)), rows)
 

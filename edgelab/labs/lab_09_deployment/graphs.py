@@ -94,11 +94,11 @@ def graph_plot(
     text = _("%(before)d operators as written, %(after)d as they run; %(ms).3f ms, without optimisation %(slow).3f ms")
     numbers = {"before": _count(before), "after": _count(after)}
     title = text % {**numbers, "ms": times[precision, level], "slow": times[precision, "none"]}
-    upper, height = _drawn(before, 46)
-    lower, whole = _drawn(after, height + 34)
+    upper, height = _drawn(before, 58)
+    lower, whole = _drawn(after, height + 46)
     kinds = "; ".join(f"{count} {kind}" for kind, count in Counter(node.kind for node in after).most_common())
     wide = _ROW * (_WIDE + _GAP) + 10
-    heads = [(16, title, "bold"), (36, _("as written"), "normal"), (height + 24, _("as it runs"), "normal")]
+    heads = [(16, title, "bold"), (38, _("as written"), "normal"), (height + 26, _("as it runs"), "normal")]
     words = "".join(
         f'<text x="4" y="{y}" font-size="12" font-weight="{weight}" fill="currentColor">{escape(line)}</text>'
         for y, line, weight in heads

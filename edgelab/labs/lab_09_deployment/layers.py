@@ -93,6 +93,8 @@ def suspects(
         "micro": (_("the kernel again"), _("reference kernels, TensorFlow Lite Micro"), plain, micro),
         "both": (_("everything"), _("ONNX Runtime, XNNPACK"), Runner.open(onnx_file), Runner.open(litert_file)),
     }
+    if micro.name != "tflm":
+        del pairs["micro"]  # what stands in for it is the other run of the pair
     found = {}
     for name, (changed, between, first, second) in track(pairs.items(), _("comparing")):
         found[name] = Suspect(changed, between, compare(first, second, images))

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from edgelab import data
@@ -138,6 +139,7 @@ def lifetime_plot(buffers: Sequence[Lifetime], whole: int, step: int) -> plots.P
         ax.axvline(step, color=plots.VERMILION, ls="--", lw=1)
         ax.set(yticks=(), xlabel=_("operator"), ylabel=_("buffer"), xlim=(-0.7, buffers[-1].last + 3.5))
         ax.invert_yaxis()
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(False, axis="y")
         text = _("Operator %(step)d: %(count)d buffers alive, %(now)s bytes (your peak: %(peak)s)")
         words = {"step": step, "count": len(alive), "now": number(sum(one.bytes for one in alive))}

@@ -150,17 +150,19 @@ def _thread_title(times: Mapping[Key, float], names: list[str], precision: str, 
 def runtime_table(written: Written, dataset: data.Dataset, times: Mapping[Key, float], micro: Runner) -> HtmlTable:
     """Return the int8 model in the four runtimes: bytes, accuracy, who agrees with PyTorch's, and ms on one thread.
 
-    Micro's answers are those of the first 40 test pictures, the others' of the first 1,000.
+    `micro` is in TensorFlow Lite Micro, or in what stands in for it, and the row says which. Its answers are those of
+    the first 40 test pictures, the others' of the first 1,000.
     """
     few, many = dataset.test[:40], dataset.test[:1000]
+    last = MICRO if micro.name == "tflm" else _("LiteRT, reference kernels")
     rows = []
     runners = {
         "ONNX Runtime": Runner.open(written.files["onnxruntime", "int8"]),
         "LiteRT": Runner.open(written.files["litert", "int8"]),
-        MICRO: micro,
+        last: micro,
     }
     for name, runner in runners.items():
-        split = few if name == MICRO else many
+        split = few if name == last else many
         images = data.normalize(split.images)
         logits, expected = runner(images), Runner(written.codes)(images)
         same = float((logits.argmax(1) == expected.argmax(1)).float().mean())

@@ -16,6 +16,7 @@ from edgelab.explore.explorer import Explorer, choice
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.measure import Comparison, compare_latency
+from edgelab.measure.latency import MARGIN
 from edgelab.measure.threads import torch_threads
 
 LAB = "09_deployment"
@@ -91,9 +92,9 @@ def thread_plot(ratios: Ratios, precision: str, kind: str) -> plots.Picture:
 
 def _where(work: Sequence[float], values: Sequence[float]) -> str:
     """Return in words from how much work on two threads are faster here."""
-    slower = [place for place, ratio in enumerate(values) if ratio <= 1]
+    slower = [place for place, ratio in enumerate(values) if ratio < MARGIN]
     if not slower:
         return _("Two threads are faster here in every size")
     if slower[-1] == len(values) - 1:
-        return _("Two threads do not pay here, or not reliably: the largest layer is slower on them")
+        return _("Two threads do not pay here, or not reliably: the largest layer gains nothing by them")
     return _("Two threads are faster here from %(macs).2g million MACs in a layer on") % {"macs": work[slower[-1] + 1]}

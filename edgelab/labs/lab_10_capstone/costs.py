@@ -73,6 +73,14 @@ def brief_table(whole: Mapping[str, float | None]) -> HtmlTable:
     return HtmlTable([_("brief"), *map(escape, cost_names().values())], rows)
 
 
+def tell_broken(names: Sequence[str]) -> None:
+    """Print which limits are broken, by the names that a learner's function gives."""
+    if not len(names):
+        print(_("✓ All limits are kept."))
+    else:
+        print(_("✗ Broken: %(names)s") % {"names": "; ".join(cost_names().get(name, name) for name in names)})
+
+
 def measure(path: str | Path) -> dict[str, float | None]:
     """Return what an int8 `.tflite` file costs, by `COSTS`.
 

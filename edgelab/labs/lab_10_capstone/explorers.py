@@ -10,7 +10,6 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
-from edgelab.explore.table import pareto_front
 from edgelab.i18n import _
 from edgelab.labs.lab_10_capstone import search
 from edgelab.labs.lab_10_capstone.costs import BRIEFS, COSTS, brief_names, cost_names, text_of
@@ -86,9 +85,13 @@ def family_plot(
         return plots.picture(fig, f"{brief_names()[brief]}, {tightness} %. {title}")
 
 
-def front_size(table: Sequence[Row], cost: str) -> int:
-    """Return how many networks of the table no other one beats in accuracy and `cost`."""
-    return len(pareto_front({text_of(row["shape"]): (row[cost], row["accuracy"]) for row in table}))
+def tell_client(wanted: float, found: Sequence[float]) -> None:
+    """Print whether a wanted accuracy, in [0, 1], lies above the ceiling of `found`, a bound and a ceiling."""
+    bound, ceiling = map(float, found)
+    text = _("wanted %(wanted).1f %%, bound %(bound).1f %%, ceiling %(ceiling).1f %%: %(verdict)s")
+    verdict = _("out of reach") if wanted > ceiling else _("not ruled out")
+    numbers = {"wanted": 100 * wanted, "bound": 100 * bound, "ceiling": 100 * ceiling, "verdict": verdict}
+    print(text % numbers)
 
 
 def ranked_shapes(table: Sequence[Row], rank: Callable, limits: Mapping[str, float]) -> list[Shape]:

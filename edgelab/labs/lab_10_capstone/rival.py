@@ -109,12 +109,15 @@ def measured(shop: Workshop, shape: Shape, tflite: str | Path) -> dict[str, floa
 def long_rival(dataset: data.Dataset) -> str:
     """Return in words what the rival reaches when it is trained as long as the zoo trains, where that is on record."""
     fair, patient = accuracies(dataset), accuracies(dataset, long=True)
-    if not fair or not patient:
+    if not fair:
         return _("The rival is not on record for these pictures: rival.train(dataset) trains it here, in some minutes.")
-    text = _("On record for the rival's shape: %(fair)s %% in %(few)d epochs, %(patient)s %% in %(many)d.")
     epochs = {row["long"]: row["epochs"] for row in _record()["trainings"] if row["dataset"] == dataset.name}
-    numbers = {"fair": _percent(fair), "patient": _percent(patient), "few": epochs[False], "many": epochs[True]}
-    return text % numbers
+    text = _("On record for the rival's shape: %(fair)s %% in %(few)d epochs (seeds: %(seeds)d).")
+    line = text % {"fair": _percent(fair), "few": epochs[False], "seeds": len(fair)}
+    if patient:
+        longer = {"patient": _percent(patient), "many": epochs[True]}
+        line += " " + _("Trained for longer: %(patient)s %% in %(many)d epochs.") % longer
+    return line
 
 
 def _times(theirs: float | None, mine: float | None) -> str:

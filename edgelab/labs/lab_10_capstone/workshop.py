@@ -27,7 +27,7 @@ from edgelab.train import evaluate, fit, predict, remembering
 MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
 LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no training has seen
 EPOCHS = {"family": 5, "distil": 3, "finish": 8}
-LEARNING_RATE = {"family": 0.05, "distil": 0.03, "finish": 0.05}
+LEARNING_RATE = {"family": 0.015, "distil": 0.03, "finish": 0.03}  # a family soon forgets at a higher one
 TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
 CALIBRATION = 256
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
@@ -48,7 +48,6 @@ class Workshop:
         self.tiny = load_pretrained("resnet_tiny", dataset.name)
         self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons)
         self.costs = costs.family_costs(dataset)
-        self.trained: Family | None = None  # by `table`
         self._orders: dict[tuple, float] = {}
 
     def order(self, steps: Sequence[str], shape: Shape) -> float:
@@ -89,7 +88,7 @@ class Workshop:
 
         The family is trained as one, by the teacher; each network is then cut out, settled and judged in float.
         """
-        self.trained = trained = self.distilled(self.family(self.tiny), "family")
+        trained = self.distilled(self.family(self.tiny), "family")
         rows = []
         for shape in track(shapes(), _("judging networks")):
             judged = evaluate(settle(trained.cut(shape), self.lessons.images), self.judges)
@@ -97,10 +96,8 @@ class Workshop:
         return rows
 
     def finish(self, shape: Shape) -> tuple[nn.Module, Path, Path]:
-        """Return the network of this shape, taught by itself, and its int8 files for ONNX Runtime and LiteRT."""
-        if self.trained is None:
-            raise EdgelabError(_("The family is not trained yet: run the cell that makes the table."))
-        model = self.distilled(settle(self.trained.cut(shape), self.lessons.images), "finish")
+        """Return the network of this shape, pruned and taught by itself, and its int8 files for both runtimes."""
+        model = self.distilled(settle(self.family(self.tiny).cut(shape), self.lessons.images), "finish")
         quantized = self.quantized(model)
         paths = Path(MODELS, "capstone.onnx"), Path(MODELS, "capstone.tflite")
         return model, to_onnx(quantized, self.image, paths[0]), to_litert(quantized, self.image, paths[1])

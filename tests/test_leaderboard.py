@@ -15,7 +15,7 @@ from edgelab import data
 from edgelab.course.folder import STATE
 from edgelab.errors import EdgelabError
 from edgelab.i18n import forget
-from edgelab.leaderboard import checking, enter, entering, gate, page
+from edgelab.leaderboard import checking, enter, entering, gate, page, scoring
 from edgelab.leaderboard.checking import contradictions
 from edgelab.leaderboard.entry import FILE, read
 from edgelab.leaderboard.front import front_picture
@@ -123,7 +123,7 @@ def test_the_same_figures_contradict_nothing_nor_do_two_honest_computers():
         ({"arena_bytes": 31_000}, "the arena in bytes"),
         ({"npu_us": 90.0}, "the NPU's microseconds"),
         ({"runtime": "LiteRT"}, "the runtime: LiteRT was handed in, ONNX Runtime was measured"),
-        ({"times_faster": (21.0,)}, "the speed beside the baseline: 21.00× was handed in, 10.10× was measured"),
+        ({"times_faster": (31.0,)}, "the speed beside the baseline: 31.00× was handed in, 10.10× was measured"),
         ({"p50_ms": (0.03,)}, "the latency: 0.030 ms was handed in"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -196,7 +196,7 @@ def test_the_table_has_a_cell_for_each_column_of_every_line():
 def unscored(monkeypatch, tmp_path: Path):
     """Enter without measuring: the figures are made up. Return a model file."""
     monkeypatch.setattr(entering, "score", lambda path, dataset, beside: figures(bytes=path.stat().st_size))
-    monkeypatch.setattr(entering, "baseline_file", lambda dataset, suffix: None)
+    monkeypatch.setattr(entering, "baseline_file", lambda dataset, suffix, folder: None)
     (tmp_path / "net.onnx").write_bytes(b"a model")
     return tmp_path / "net.onnx"
 
@@ -289,3 +289,23 @@ def test_the_page_is_in_the_language_of_whoever_merges(monkeypatch):
         text in shown
         for text in ("Clasificación", "división cerrada", "puntos por encima del umbral", "+0.97", "rechazada")
     )
+
+
+def test_the_baselines_file_is_written_once_or_each_time_where_nothing_can_be_kept(tmp_path: Path, monkeypatch):
+    written = []
+
+    def export(_work, dataset: str, path: str):
+        written.append(dataset)
+        Path(path).write_bytes(b"a baseline")
+
+    monkeypatch.setattr(scoring, "isolated", export)
+    monkeypatch.setenv("EDGELAB_DATA", str(tmp_path / "data"))
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        assert scoring.baseline_file("signs", ".onnx", folder).read_bytes() == b"a baseline"
+    assert written == ["signs"]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGELAB_DATA", str(tmp_path / "file"))
+    found = [scoring.baseline_file("signs", ".tflite", tmp_path / "first") for _again in range(2)]
+    assert found[0] == found[1] and found[0].parent == tmp_path / "first"
+    assert (len(written), scoring.baseline_file("own/leaves", ".onnx", tmp_path)) == (2, None)

@@ -185,19 +185,23 @@ def test_own_data_are_measured_where_they_are_here(entered: dict[str, Path], few
     assert "other test images" in rows_of(tmp_path / "out")["bob"]["why"]
 
 
-def process_of(say, *_arguments):
-    say("here")
-    return os.getpid()
+def with_its_process(say, work, *arguments):
+    return os.getpid(), work(say, *arguments)
 
 
 def test_five_processes_time_a_file_and_each_is_a_fresh_one(entered: dict[str, Path], tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(scoring, "PROCESSES", 5)
     seen = []
-    monkeypatch.setattr(scoring, "isolated", lambda *words, **options: (seen.append(isolated(process_of)),
-                                                                       isolated(*words, **options))[1])  # fmt: skip
+
+    def watched(work, *arguments, **options):
+        process, found = isolated(with_its_process, work, *arguments, **options)
+        seen.append(process)
+        return found
+
+    monkeypatch.setattr(scoring, "PROCESSES", 5)
+    monkeypatch.setattr(scoring, "isolated", watched)
     row = enter(entered["int8.onnx"] / "int8.onnx", name="five", folder=tmp_path)
     assert len(row.figures.p50_ms) == len(row.figures.times_faster) == 5
-    assert len(set(seen)) == 5
+    assert len(set(seen)) == len(seen) >= 5
     assert min(row.figures.p50_ms) <= row.figures.latency_ms <= max(row.figures.p50_ms)
     assert row.figures.times_smaller == pytest.approx(row.figures.baseline_bytes / row.figures.bytes)
 

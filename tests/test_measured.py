@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -197,6 +198,18 @@ def test_what_happens_in_the_other_process_is_a_sentence_here():
         isolated(crash, "bug")
     with pytest.raises(EdgelabError, match=r"bad\.tflite took more than 2 s"):
         isolated(crash, "loop", seconds=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is memory limited")
+def test_where_memory_is_limited_already_the_limit_is_lowered_and_never_raised():
+    limit = 2**30
+    code = (
+        "import resource; from edgelab.deploy import isolated; "
+        f"resource.setrlimit(resource.RLIMIT_DATA, ({limit}, {limit})); isolated._limit_memory(); "
+        "print(*resource.getrlimit(resource.RLIMIT_DATA))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(limit)] * 2
 
 
 def open_all(say, paths):

@@ -143,7 +143,7 @@ def _figures(entry: Entry, item: HandedIn, dataset: str, bench: Bench) -> Figure
     path = bench.folder / f"{entry.sha256}{Path(entry.file).suffix}"
     path.write_bytes(item.model.read())
     try:
-        figures = score(path, dataset, baseline_file(dataset, path.suffix))
+        figures = score(path, dataset, baseline_file(dataset, path.suffix, bench.folder))
     except EdgelabError as error:  # it names a file of ours, and is read by others
         raise EdgelabError(str(error).replace(str(path), entry.file).replace(path.name, entry.file)) from None
     finally:

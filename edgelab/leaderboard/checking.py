@@ -6,8 +6,9 @@ What must be equal, and what may differ between two honest computers:
 - Accuracy may differ by `ACCURACY` of the test images: kernels of two processors round differently, and an image on the
   edge between two classes falls to the other side.
 - Times differ. After re-measuring none that was claimed counts; but a claim much better than what is seen here was made
-  up: `SAME` times as fast, against the baseline in turns, on a processor of the same name, `OTHER` times on another one
-  (int8 runs 1.0 or 3.7 times as fast as float32, by the processor's instructions alone).
+  up: `SAME` times as fast, against the baseline in turns, on a processor of the same name (on a busy one four honest
+  medians of a tiny file were 31 to 52 times the baseline's), `OTHER` times on another one (int8 runs 1.0 or 3.7 times
+  as fast as float32, by the processor's instructions alone).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from edgelab.leaderboard.origin import environment, package_sha256, package_vers
 from edgelab.numbers import number
 
 ACCURACY = 0.002
-SAME, OTHER = 2.0, 6.0
+SAME, OTHER = 3.0, 6.0
 _COUNTED = ("bytes", "params", "macs", "peak_bytes", "arena_bytes", "npu_us")
 
 

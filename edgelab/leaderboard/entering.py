@@ -63,7 +63,7 @@ def enter(
         written = Path(temporary, "entry")
         written.mkdir()
         model = _bring(path, written, loaded.name, name)
-        figures = score(model, loaded.name, baseline_file(loaded.name, model.suffix))
+        figures = score(model, loaded.name, baseline_file(loaded.name, model.suffix, Path(temporary)))
         entry = _entry(name, division, loaded, model, figures)
         write_whole(written / FILE, entry.as_json())
         _put_in_place(written, target / name, Path(temporary))

@@ -1,5 +1,7 @@
 """A training that was stopped ends where it would have ended."""
 
+import signal
+
 import pytest
 import torch
 
@@ -72,6 +74,19 @@ def test_a_training_that_is_done_is_not_done_again(tmp_path, lessons):
     model = network()
     history = train(model, lessons, stopping(0, AssertionError), resume=tmp_path / "state")
     assert len(history.loss) == EPOCHS
+
+
+def test_ctrl_c_while_an_epoch_is_written_waits_for_it(tmp_path, lessons, monkeypatch):
+    save = torch.save
+
+    def interrupted(state, file):
+        signal.raise_signal(signal.SIGINT)
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    assert train(network(), lessons, resume=tmp_path / "state").interrupted
+    assert progress(tmp_path / "state") == (1, EPOCHS)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_says_how_many_epochs_are_kept(tmp_path, lessons, capsys):

@@ -38,7 +38,8 @@ def prune_and_train(model: nn.Module, lessons: data.Split, sparsities: Sequence[
     with remembering(MODELS):
         for step, sparsity in enumerate(track(sparsities, _("pruning and training"))):
             apply_masks(pruned, choose(weights_of(pruned), sparsity))
-            fit(pruned, lessons[step * IMAGES : (step + 1) * IMAGES], epochs=1, lr=0.02, batch_size=32, progress=False)
+            first = step * IMAGES % max(1, len(lessons) - IMAGES + 1)  # few images are seen again
+            fit(pruned, lessons[first : first + IMAGES], epochs=1, lr=0.02, batch_size=32, progress=False)
     return remove_masks(pruned)
 
 

@@ -50,7 +50,11 @@ def fair_epochs(dataset: data.Dataset) -> int:
     """
     image, pictures = data.normalize(dataset.test.images[:1]), len(dataset.train) - VAL_IMAGES
     tiny, teacher = (count_macs(load_pretrained(name, dataset.name), image) for name in ("resnet_tiny", "resnet"))
-    epochs = manifest().get(f"{dataset.name}/resnet_tiny", {}).get("epochs", RECIPES["resnet_tiny"].epochs["signs"])
+    epochs = (
+        manifest(dataset.name)
+        .get(f"{dataset.name}/resnet_tiny", {})
+        .get("epochs", RECIPES["resnet_tiny"].epochs["signs"])
+    )
     lessons = epochs * pictures + LESSONS * (EPOCHS["family"] + EPOCHS["finish"])
     spent = 3 * tiny * lessons + teacher * LESSONS
     return max(1, round(spent / (3 * count_macs(build(dataset).eval(), image) * pictures)))

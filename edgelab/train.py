@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from edgelab.bars import Bar, track
 from edgelab.data import Split, normalize
-from edgelab.data.inputs import fast_layout, is_safe_fast, run_fast, run_on
+from edgelab.data.inputs import fast_layout, is_safe_fast, plain_layout, run_fast, run_on
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.resuming import Keeper
@@ -265,7 +265,7 @@ def _one_epoch(
         images = train.images[batch]
         if run.augment is not None:
             images = run.augment(images)
-        images = fast_layout(normalize(images)) if fast else normalize(images)
+        images = (fast_layout if fast else plain_layout)(normalize(images))
         with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda or has_bfloat16()):
             logits = run_on(model, images)
             taught = _taught(run.teacher, images, batch)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgelab import train
-from edgelab.data import Split
+from edgelab.data import Split, inputs
 
 
 @pytest.fixture
@@ -151,3 +151,11 @@ def test_a_narrow_network_with_a_strided_shortcut_is_trained_and_python_goes_on(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_images_of_one_channel_can_be_laid_out_plainly():
+    images = inputs.fast_layout(torch.randn(2, 1, 8, 8))
+    assert images.contiguous().stride() == images.stride(), "torch takes either layout for contiguous"
+    plain = inputs.plain_layout(images)
+    assert torch.equal(plain, images)
+    assert plain.stride() == (64, 64, 8, 1)

@@ -36,6 +36,15 @@ def fast_layout(images: torch.Tensor) -> torch.Tensor:
     return images.to(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
+def plain_layout(images: torch.Tensor) -> torch.Tensor:
+    """Return images `(N, C, H, W)` with their channels first in memory.
+
+    `contiguous()` does not: images of one channel count as contiguous in either layout, and are left as they are. Then
+    convolutions go on with channels last.
+    """
+    return images.clone(memory_format=torch.contiguous_format)
+
+
 def is_safe_fast(model: nn.Module) -> bool:
     """Return whether `model` can be trained on the CPU with channels last: not with a narrow, strided 1x1 convolution.
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call
 
 from edgelab import data
+from edgelab.data.inputs import plain_layout
 from edgelab.models import resnet
 from edgelab.pruning import channel_importance, find_dependencies
 from edgelab.pruning.channels import IN, OUT
@@ -62,7 +63,7 @@ class Family(nn.Module):
             self._skeletons[shape] = [resnet(shape, **self._built)]
         (skeleton,) = self._skeletons[shape]
         weights = {name: value.contiguous() for name, value in self._weights(shape).items()}
-        return functional_call(skeleton, weights, (x.contiguous(),))  # see `data.inputs.is_safe_fast`
+        return functional_call(skeleton, weights, (plain_layout(x),))  # see `data.inputs.is_safe_fast`
 
     def cut(self, shape: Shape) -> nn.Module:
         """Return one network of the family by itself, with its weights as they are."""

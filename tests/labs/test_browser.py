@@ -46,7 +46,7 @@ SHOWN = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(cel
     const words = said.flatMap(node => [node.getAttribute('aria-label'), node.getAttribute('title')]);
     return {text: [area?.textContent, ...words].join(' '), waits: !!cell.querySelector('.edgelab-waiting')};
 })"""
-MEASURED = r"(?:Measured here|Medido aquí): (?P<number>[\d.\s]*\d)\s?(?P<unit>%|×|[^\W\d]+)"
+MEASURED = r"(?:Measured here|Medido aquí): (?P<number>[\d.\s]*\d)\s?(?P<unit>%|×|[^\W\d]+)?"
 WAITING = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.cells
     .filter(cell => cell.cell_type === 'code' && cell.getSource() && cell.execution_count === null).length"""
 
@@ -209,12 +209,12 @@ def nothing_told_the_answers(before, after):
     for place in revealing:
         measured = re.search(MEASURED, after[place]["text"])
         assert measured, after[place]["text"][:200]
-        number, unit = re.sub(r"\s", "", measured["number"]), measured["unit"]
-        if (number, unit) == ("100", "%"):  # a number that anything may show
-            continue
+        number, unit = re.sub(r"\s", "", measured["number"]), measured["unit"] or ""
         figures = len(re.sub(r"\D", "", number).lstrip("0"))
         unit = "(?:×|times|veces)" if unit in ("×", "times", "veces") else unit
         alone = figures >= 3 and not unit.startswith(("ms", "("))  # a clock's may be any number
+        if (number, unit) == ("100", "%") or not (alone or unit):  # a number that anything may show
+            continue
         # Three figures are shown, less the zeros at their end: 0.9 may have been 0.8997, and is not told by 0.91.
         longer = r"\d*" if figures >= 3 else r"0*"
         digits = re.escape(number) + (longer if "." in number else r"(?:\.0+)?(?![.\d])")

@@ -116,11 +116,11 @@ def long_rival(dataset: data.Dataset) -> str:
     if not fair:
         return _("The rival is not on record for these pictures: rival.train(dataset) trains it here, in some minutes.")
     epochs = {row["long"]: row["epochs"] for row in _record()["trainings"] if row["dataset"] == dataset.name}
-    text = _("On record for the rival's shape: %(fair)s %% in %(few)d epochs (seeds: %(seeds)d).")
+    text = _("On record for the rival's shape: %(fair)s %% (epochs: %(few)d, seeds: %(seeds)d).")
     line = text % {"fair": _percent(fair), "few": epochs[False], "seeds": len(fair)}
     if patient:
         longer = {"patient": _percent(patient), "many": epochs[True]}
-        line += " " + _("Trained for longer: %(patient)s %% in %(many)d epochs.") % longer
+        line += " " + _("Trained for longer: %(patient)s %% (epochs: %(many)d).") % longer
     return line
 
 

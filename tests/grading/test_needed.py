@@ -76,7 +76,7 @@ def test_what_a_learner_only_writes_about_does_not_count():
 
 def test_a_hidden_cell_needs_no_cell_of_the_lab(source):
     cells = [
-        dataclasses.replace(cell, source=f"number = 1\nfor _ in (1,):\n    number += half\n{cell.source}")
+        dataclasses.replace(cell, source=f"for _ in (1,):\n    number = 1\n    print(number)\n{cell.source}")
         if cell.role == "hidden"
         else dataclasses.replace(cell, source="number = 2")
         if cell.name == "use-half"

@@ -227,3 +227,10 @@ def test_what_the_lab_says_of_its_students_holds(name, needs_fashion_mnist):
             train.predict(student, study.exam), study.exam.labels, study.left_out, bias
         )
     assert own[True] > own[False] + 0.03
+
+
+def test_a_test_that_is_wrong_once_by_chance_is_judged_by_the_other_times():
+    verdicts = iter([True, False, False])
+    assert distillers.mostly(lambda _distiller: next(verdicts), distillers.without_the_factor) is False
+    verdicts = iter([[], None, []])
+    assert distillers.mostly(lambda _distiller: next(verdicts), distillers.without_the_factor) == []

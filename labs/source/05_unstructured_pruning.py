@@ -425,8 +425,9 @@ written = {"accuracy": recorded, "file": dense_file}
 table.add("baseline in ONNX Runtime", baseline, dataset, **written)
 
 runner = Runner.open(zeros_file, threads=torch.get_num_threads())
-accuracy = train.evaluate(runner, dataset.test[:1_000])
-table.add("90 % zeros", pruned, dataset, accuracy=accuracy, file=zeros_file)
+judged = dataset.test[:1_000]
+written = {"accuracy": train.evaluate(runner, judged), "pictures": len(judged)}
+table.add("90 % zeros", pruned, dataset, **written, file=zeros_file)
 table.show(dataset)
 
 # %% pareto

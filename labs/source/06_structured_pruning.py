@@ -372,9 +372,8 @@ for name, file, precision in (
     ("pruned channels, int8", int8_file, "int8"),
 ):
     accuracy = trade.accuracy_of(file, judges)
-    table.add(
-        name, fast_model, dataset, accuracy=accuracy, file=file, precision=precision
-    )
+    written = {"accuracy": accuracy, "pictures": len(judges), "precision": precision}
+    table.add(name, fast_model, dataset, **written, file=file)
 table.show(dataset)
 
 # %% [markdown]

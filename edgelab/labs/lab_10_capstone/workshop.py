@@ -17,12 +17,11 @@ from edgelab.distillation import distillation_loss
 from edgelab.errors import EdgelabError
 from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
-from edgelab.labs.lab_07_distillation.students import remembered
 from edgelab.labs.lab_10_capstone import costs
 from edgelab.labs.lab_10_capstone.family import Family, Shape, settle, shapes
 from edgelab.models import load_pretrained
 from edgelab.quantization import calibrate, convert, prepare
-from edgelab.train import evaluate, fit, predict, remembering
+from edgelab.train import evaluate, fit, predict, remembered, remembering
 
 MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
 LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no training has seen
@@ -46,7 +45,7 @@ class Workshop:
         self.lessons, self.judges = dataset.train[:LESSONS], dataset.train[-JUDGES:]
         self.image = data.normalize(dataset.test.images[:1])
         self.tiny = load_pretrained("resnet_tiny", dataset.name)
-        self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons)
+        self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons, MODELS)
         self.costs = costs.family_costs(dataset)
         self._orders: dict[tuple, float] = {}
 

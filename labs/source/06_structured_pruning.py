@@ -377,7 +377,7 @@ for name, file, precision in (
 table.show(dataset)
 
 # %% [markdown]
-# (Accuracy in these rows is counted on the first 1 000 test images, to save time.)
+# (Accuracy in these rows is counted on 1 000 test images at most, to save time: the last column says on how many.)
 #
 # ## What the lesson claims, and what you measured
 #

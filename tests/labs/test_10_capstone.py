@@ -8,7 +8,7 @@ import torch
 from edgelab import data, models
 from edgelab.deploy.file_costs import file_costs
 from edgelab.errors import EdgelabError
-from edgelab.labs.lab_10_capstone import battery, costs, explorers, record, rival, search, workshop
+from edgelab.labs.lab_10_capstone import battery, costs, explorers, rival, search, workshop
 from edgelab.labs.lab_10_capstone.family import WHOLE, Family, neighbours, settle, shapes
 from edgelab.measure import count_macs
 from edgelab.pruning import channel_importance, find_dependencies, remove_channels
@@ -111,7 +111,7 @@ def test_both_limits_of_a_brief_break_some_network_and_leave_some(name, brief):
     """Two limits at once: neither alone decides, the whole network keeps to neither or one, and some keep both."""
     known = costs._on_record()[KEYS[name]]
     rows = [dict(zip(costs.COSTS, known[costs.text_of(shape)], strict=True)) for shape in shapes()]
-    limits = explorers.limits_of(brief)
+    limits = costs.limits_of(brief)
     kept = {cost: [row[cost] <= most for row in rows] for cost, most in limits.items()}
     first, second = kept.values()
     assert 5 <= sum(a and b for a, b in zip(first, second, strict=True)) <= 55
@@ -131,7 +131,7 @@ def test_the_record_is_what_the_tools_say(dataset):
         assert found["bytes"] == pytest.approx(known[costs.text_of(shape)][0], rel=0.01)
         assert found["arena"] == pytest.approx(known[costs.text_of(shape)][1], rel=0.02)
         assert found["us"] == pytest.approx(known[costs.text_of(shape)][2], rel=0.02)
-    assert list(record.rival_costs(dataset).values()) == pytest.approx(
+    assert list(rival.measured_costs(dataset).values()) == pytest.approx(
         rival._record()["rivals"][KEYS["signs"]], rel=0.02
     )
 
@@ -140,7 +140,7 @@ def test_without_the_extra_activations_stand_in_for_the_arena(dataset, monkeypat
     images = data.normalize(dataset.train.images[:4])
     path = costs.write_int8(models.resnet((4, 8, 16), num_classes=16).eval(), images, "model.tflite")
     monkeypatch.setattr(costs, "has_micro", lambda: False)
-    monkeypatch.setattr(costs, "find_spec", lambda name: None)
+    monkeypatch.setattr(costs, "has_vela", lambda: False)
     assert costs.measure(path) == {
         "bytes": path.stat().st_size,
         "arena": file_costs(path).peak_bytes,
@@ -178,7 +178,7 @@ def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
     assert "98\u202f496" in duel
     assert f"{98_496 / found['bytes']:.1f}×" in duel
     assert "ResNet-8" in battery.table(right_days, model, shop.image)._repr_html_()
-    found = explorers.finding_table(table, (4, 8, 16), [WHOLE], explorers.limits_of("sensor"))._repr_html_()
+    found = explorers.finding_table(table, (4, 8, 16), [WHOLE], costs.limits_of("sensor"))._repr_html_()
     assert "4-8-16" in found
     with pytest.raises(EdgelabError, match="no shape of the family"):
         explorers.finding_table(table, (1, 2, 3), [WHOLE], {})
@@ -252,7 +252,7 @@ def test_verdicts_are_told(capsys):
 def test_the_shape_that_the_lab_begins_with_keeps_the_limits_of_both_briefs_but_not_with_all_channels(name):
     known = costs._on_record()[KEYS[name]]
     begun, whole = (dict(zip(costs.COSTS, known[text], strict=True)) for text in ("6-12-20", "8-16-32"))
-    limits = explorers.limits_of("sensor")
+    limits = costs.limits_of("sensor")
     assert all(begun[cost] <= most for cost, most in limits.items())
     assert any(whole[cost] > most for cost, most in limits.items())
 

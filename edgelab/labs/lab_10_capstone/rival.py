@@ -68,7 +68,7 @@ def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) ->
     held = validation_images(dataset)
     lessons, chooses = dataset.train[:-held], dataset.train[-held:]
     epochs = epochs or fair_epochs(dataset)
-    options = {"augment": augment_for(dataset), **options_for(recipe, lessons)}
+    options: dict[str, Any] = {"augment": augment_for(dataset), **options_for(recipe, lessons)}
     history = fit(model, lessons, val=chooses, epochs=epochs, seed=seed, **options)
     if history.interrupted:
         raise KeyboardInterrupt

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from edgelab import data, explore, measure, models
-from edgelab.course import progress
+from edgelab.course import folder, progress
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots, prediction, table
 from edgelab.explore.explorer import Explorer, choice, slider
@@ -153,6 +153,26 @@ def test_a_row_is_kept_replaced_and_shown(tiny_dataset):
     assert peak not in (early := table.show(tiny_dataset, without=("peak", "energy"))._repr_html_())
     assert energy not in early
     assert early.count("<th") - early.count("<thead") == early.count("<td") + 2
+
+
+def test_a_row_says_on_how_many_pictures_it_was_counted_all_unless_told_otherwise(tiny_dataset):
+    model = models.resnet((8, 16, 32), num_classes=2).eval()
+    table.add("on all", model, tiny_dataset, accuracy=0.75)
+    table.add("on some", model, tiny_dataset, accuracy=0.6, pictures=10)
+    assert {name: row.pictures for name, row in table.rows("toy").items()} == {"on all": 20, "on some": 10}
+    shown = table.show(tiny_dataset)._repr_html_()
+    assert "75.00 ± 17.84, 20<" in shown
+    assert "60.00 ± 25.96, 10<" in shown
+
+
+def test_a_row_of_before_pictures_were_counted_is_shown_without_them(tiny_dataset):
+    old = row(accuracy=0.75).as_dict()
+    del old["pictures"]
+    with folder.edit(folder.state_dir() / table.FILE) as state:
+        state["toy/old"] = old
+    assert table.rows("toy")["old"].pictures is None
+    assert "<td>75.00</td>" in table.show(tiny_dataset)._repr_html_()
+    assert "On the front: old" in table.pareto_plot(tiny_dataset).description
 
 
 def row(**fields):

@@ -393,8 +393,9 @@ networks.machine_table(zoo, pictures, dataset)
 # %% claim-table
 mobilenet_file = "models/mobilenet_v2_050-int8.onnx"
 runner = Runner.open(mobilenet_file, threads=2)
-accuracy = train.evaluate(runner, dataset.test[:3000])
-written = {"accuracy": accuracy, "file": mobilenet_file, "precision": "int8"}
+judged = dataset.test[:3000]
+written = {"accuracy": train.evaluate(runner, judged), "pictures": len(judged)}
+written |= {"file": mobilenet_file, "precision": "int8"}
 table.add("MobileNetV2 int8", zoo["mobilenet_v2_050"], dataset, **written)
 table.show(dataset)
 

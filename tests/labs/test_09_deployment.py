@@ -1,6 +1,7 @@
 """Lab 09: its pictures and tables follow its numbers, and its sentences hold on both data sets."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -10,6 +11,7 @@ import torch
 
 from edgelab import data, models
 from edgelab.deploy import LEVELS, Lifetime, Runner, arena, compare, duel, lifetimes, microcontroller, npu
+from edgelab.deploy.file_costs import file_costs
 from edgelab.deploy.litert_runner import LiteRTRunner
 from edgelab.errors import EdgelabError
 from edgelab.explore import table
@@ -300,8 +302,20 @@ def test_without_the_extras_something_stands_in_and_it_is_said(student, dataset,
     assert us == known["us"]
     assert "on record" in words
     assert runtimes.MICRO not in {key[0] for key in runtimes.time_all(student, tests[:1], micro=True, seconds=0.001)}
-    with pytest.raises(EdgelabError, match="is missing"):
-        memory.taken(path, "a network of my own", dataset)
+
+
+def test_without_the_extras_pictures_that_are_not_on_record_stop_nothing(student, dataset, without_extras, capsys):
+    path = student.files["litert", "int8"]
+    own = replace(dataset, name="/home/ada/leaves")
+    found = memory.taken(path, "resnet_tiny", own)
+    assert (found.bytes, found.activations) == (file_costs(path).peak_bytes, None)
+    assert "is missing" in found.words and "activations stand in" in found._repr_html_()
+    html = memory.arena_table({"ResNet tiny": ("resnet_tiny", path)}, own, by_hand)._repr_html_()
+    assert html.count("<td>") == 4
+    files = {"ResNet tiny": ("resnet_tiny", student.model, path)}
+    html = cortex.device_table(files, own, lambda macs, _clock, _known: (1.0, macs / 1e3))._repr_html_()
+    assert html.endswith("<td>–</td><td>–</td></tr></tbody></table></div>")
+    assert "there are no figures for the NPU" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

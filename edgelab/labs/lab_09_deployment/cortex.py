@@ -109,9 +109,8 @@ def device_table(
         times = [cortex_ms(work, clock, each)[1] for each in known]
         us, words = npu_us(path, name, dataset)
         stood_in = words or stood_in
-        faster = times[0] / us * 1000
-        cells = [f"{work / 1e6:.1f}", *(number(ms, ".0f") for ms in times), f"{us / 1000:.2f}", number(faster, ".0f")]
-        rows.append([escape(named(shown)), *cells])
+        npu = ["–", "–"] if us is None else [f"{us / 1000:.2f}", number(times[0] / us * 1000, ".0f")]
+        rows.append([escape(named(shown)), f"{work / 1e6:.1f}", *(number(ms, ".0f") for ms in times), *npu])
     if stood_in:
         print(stood_in)
     heads = [
@@ -125,16 +124,16 @@ def device_table(
     return HtmlTable(list(map(escape, heads)), rows)
 
 
-def npu_us(path: Path, name: str, dataset: data.Dataset) -> tuple[float, str]:
+def npu_us(path: Path, name: str, dataset: data.Dataset) -> tuple[float | None, str]:
     """Return the microseconds on the NPU by Arm's compiler, or those on record with a sentence that says so.
 
-    Raise `EdgelabError` where the compiler is not installed and nothing is on record.
+    None, and a sentence, where the compiler is not installed and nothing is on record: for pictures of one's own.
     """
     try:
         return npu_estimate(path, accelerator=_ACCELERATOR).microseconds, ""
     except EdgelabError as error:
         kept = record.network_cost(dataset.name, name, dataset.test.images.shape[-1])
         if kept is None:
-            raise
+            return None, _("%(reason)s Until then there are no figures for the NPU.") % {"reason": error}
         text = _("%(reason)s Until then the estimates on record stand in, made by the same compiler.")
         return kept["us"], text % {"reason": error}

@@ -13,6 +13,7 @@ from torch import nn
 from edgelab import data
 from edgelab.bars import track
 from edgelab.deploy import Arena, Lifetime, arena, c_array, lifetimes, to_litert
+from edgelab.deploy.file_costs import file_costs
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, slider
@@ -82,9 +83,10 @@ class Taken:
 
 
 def taken(path: str | Path, name: str, dataset: data.Dataset) -> Taken:
-    """Return the arena of a `.tflite` file, the network `name` of the zoo: the interpreter's own count, or the record.
+    """Return the arena of a `.tflite` file, the network `name` of the zoo: the interpreter's own count.
 
-    Raise `EdgelabError` where the interpreter is not installed, and nothing is on record.
+    Where the interpreter is not installed, what is on record stands in, or else, for pictures of the learner's own, the
+    activations counted in the file; the words say which.
     """
     try:
         found: Arena = arena(path)
@@ -92,7 +94,8 @@ def taken(path: str | Path, name: str, dataset: data.Dataset) -> Taken:
     except EdgelabError as error:
         kept = record.network_cost(dataset.name, name, dataset.test.images.shape[-1])
         if kept is None:
-            raise
+            text = _("%(reason)s Until then activations stand in, counted in the file: what comes on top is missing.")
+            return Taken(file_costs(path).peak_bytes, None, text % {"reason": error})
         text = _("%(reason)s Until then what it once took, which is on record, stands in.") % {"reason": error}
         return Taken(int(kept["arena_bytes"]), None, text)
 

@@ -5,8 +5,6 @@ alone, and need `edgelab[mcu]`. `trainings` are those of the rival, some minutes
 """
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,15 +23,8 @@ def write_costs(dataset: Name) -> None:
     """Measure the family's costs and the rival's for the pictures of a data set."""
     loaded, record = data.load(dataset), _read()
     record["costs"][costs.key_of(loaded)] = costs.measure_family(loaded)
-    record["rivals"][costs.key_of(loaded)] = list(rival_costs(loaded).values())
+    record["rivals"][costs.key_of(loaded)] = list(rival.measured_costs(loaded).values())
     _write(record)
-
-
-def rival_costs(dataset: data.Dataset) -> dict[str, float | None]:
-    """Return what the rival's shape costs for the pictures of a data set, untrained."""
-    images = data.normalize(dataset.train.images[:16])
-    with tempfile.TemporaryDirectory() as folder:
-        return costs.measure(costs.write_int8(rival.build(dataset).eval(), images, Path(folder, "rival.tflite")))
 
 
 @app.command("train")

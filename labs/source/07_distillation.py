@@ -96,7 +96,8 @@ explorers.temperature_explorer(study)
 #
 # The student's soft answers are to match the teacher's. Their distance is the Kullback-Leibler divergence, with both softened:
 #
-# $$L = \alpha\, T^2\, \text{KL}\big(p^\text{teacher}_T \,\|\, p^\text{student}_T\big) + (1 - \alpha)\, \text{cross entropy}(\text{labels})$$
+# $$\begin{aligned} L = {} &\alpha\, T^2\, \text{KL}\big(p^\text{teacher}_T \,\|\, p^\text{student}_T\big) \\
+# &+ (1 - \alpha)\, \text{cross entropy}(\text{labels}) \end{aligned}$$
 #
 # Why $T^2$? Divide logits by $T$, and every gradient of the soft part becomes about $T^2$ times smaller. The factor takes that
 # back, so that $\alpha$ means the same at every temperature. And with $\alpha = 1$ no label is needed at all.

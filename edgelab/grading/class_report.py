@@ -64,9 +64,11 @@ def _section(lab: str, lines: Sequence[Sequence]) -> Iterator[str]:
     yield f"<h2>{html.escape(lab)}</h2>"
     words = {"n": lines[0][3], "median": median, "longest": longest}
     yield f"<p>{html.escape(_('Graded: %(n)d. A run took %(median)s s, the longest %(longest)s s.') % words)}</p>"
-    heads = [_("exercise"), _("points, mean"), "", _("all points"), _("no points"), _("what stood in the way, and how often")]
+    heads = [_("exercise"), _("points, mean"), "", _("all points"), _("no points")]
+    heads.append(_("what stood in the way, and how often"))
     kinds = ["", "number", "", "number", "number", ""]
-    head = "".join(f'<th scope="col" class="{kind}">{html.escape(text)}</th>' for text, kind in zip(heads, kinds, strict=True))
+    cells = zip(heads, kinds, strict=True)
+    head = "".join(f'<th scope="col" class="{kind}">{html.escape(text)}</th>' for text, kind in cells)
     yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>'
     for _lab, exercise, most, _count, mean, full, none, _untouched, *said in lines:
         reasons = [f"{count} × {text}" for text, count in ((said[0], said[1]), (said[2], said[3])) if count]

@@ -5,7 +5,12 @@ import re
 _TAG = re.compile(r"<[^>]*>")
 _NUMBER = re.compile(r"[✓✗<>≥≤~+−-]?\s*\d|[-–—?]?$")  # how a cell of a column of numbers begins, or all of it
 
-_MANY = 7  # columns; more fit on half a screen in smaller letters only
+# More columns than these fit on half a screen in smaller letters only.
+_MANY = 7
+_NARROW = (
+    "<style>@media (max-width: 70rem) { div > table.edgelab-wide { font-size: 0.75em; } "
+    "div > table.edgelab-wide :is(td, th) { padding: 0.3em 0.25em; } }</style>"
+)
 
 
 class HtmlTable:
@@ -23,8 +28,8 @@ class HtmlTable:
             + "</tr>"
             for first, *cells in rows
         )
-        small = ' style="font-size: 0.8em"' if len(heads) > _MANY else ""
-        table = f"<table{small}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        kind, style = (' class="edgelab-wide"', _NARROW) if len(heads) > _MANY else ("", "")
+        table = f"{style}<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         self._html = f'<div style="overflow-x: auto">{table}</div>'  # on a narrow page it scrolls, and nothing is cut
 
     def _repr_html_(self) -> str:

@@ -32,7 +32,6 @@ NAMES = {
     "mobilenet_v1_025": "MobileNetV1 0.25",
     "mobilenet_v2_050": "MobileNetV2 0.5",
 }
-ASKED_LATER = "resnet_tiny"  # lab 09 has its learner predict the arena of this one
 WIDTHS = {"mobilenet_v1_025": 0.25, "mobilenet_v1_050": 0.5, "mobilenet_v1_100": 1.0}
 SCALES = (0.5, 0.75, 1.0)  # of the resolution
 
@@ -101,13 +100,10 @@ def _mean_and_range(found: list[float]) -> str:
 
 
 def memory_table(networks: dict[str, nn.Module], dataset: data.Dataset) -> HtmlTable:
-    """Return what each network asks of a microcontroller in int8: MACs, weights, activations counted, and the arena.
-
-    An arena that is not on record, or that a later lab asks for, is a dash.
-    """
+    """Return what each network asks of a microcontroller in int8: MACs, weights, activations counted, and the arena."""
     image, rows = data.normalize(dataset.test.images[:1]), []
     for name, model in networks.items():
-        cost = None if name == ASKED_LATER else record.network_cost(dataset.name, name, image.shape[-1])
+        cost = record.network_cost(dataset.name, name, image.shape[-1])
         peak = peak_activation_bytes(model, image, fused=True) // 4
         cells = [count_macs(model, image) / 1e6, count_params(model) / 1024, peak / 1024]
         arena = "–" if cost is None else number(cost["arena_bytes"] / 1024, ".0f")

@@ -9,8 +9,8 @@
 #
 # Labels say *this is an 80*. A teacher says *an 80, and if not, a 30 sooner than a stop sign*.
 #
-# 1. What is in such an answer, and how does a student learn from it?
-# 2. How do you notice that a distiller is **broken**? Three that shipped were.
+# 1. What is in a teacher's answer, and how does a student learn from it?
+# 2. How do you notice that a distiller is **broken**, as three that shipped were?
 # 3. When does a teacher **help**: with many labels, with few, with a teacher that is bad?
 #
 # It takes about 60 minutes. You need softmax and cross entropy, and of earlier labs only the word *MAC*.

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from edgelab.course import folder, progress
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots, prediction, table
 from edgelab.explore.explorer import Explorer, choice, slider
+from edgelab.explore.html import HtmlTable
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 
@@ -105,6 +108,19 @@ def test_a_prediction_is_compared_with_the_measurement(measured, words):
     made.lock()
     assert made.value == 10
     assert words in explore.reveal("speed", measured).value
+
+
+def test_words_are_set_from_the_left_and_numbers_from_the_right():
+    rows = [["a", "1\u202f024 (3)", "LiteRT", "✗ 6 / 33 ms", "–"], ["b", "−0.5×", "–", "<b>7</b>", ""]]
+    shown = HtmlTable(["model", "bytes", "runtime", "limit", "ms"], rows)._repr_html_()
+    left = re.findall(r"<t[dh][^>]*text-align: left[^>]*>(.*?)</t[dh]>", shown)
+    assert left == ["model", "runtime", "a", "LiteRT", "b", "–"]
+
+
+def test_a_table_of_many_columns_is_set_smaller_on_a_narrow_page_alone():
+    few, many = (HtmlTable(["x"] * count, [["1"] * count])._repr_html_() for count in (7, 8))
+    assert "max-width: 70rem" in many
+    assert "<style>" not in few
 
 
 def test_the_progress_board_shows_the_points_of_passed_checks():

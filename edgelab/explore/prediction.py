@@ -5,6 +5,7 @@ from html import escape
 import ipywidgets as widgets
 
 from edgelab.course import progress
+from edgelab.explore.html import in_widget
 from edgelab.i18n import _
 from edgelab.numbers import number
 
@@ -42,8 +43,9 @@ class Prediction(widgets.VBox):
         self.value = value
         self._slider.value = value
         self._slider.disabled = self._button.disabled = True
+        self._button.button_style = ""  # greyed out in blue it can't be read on a dark page
         text = _("You predicted %(value)s. It stays on record.") % {"value": self._number(value)}
-        self._status.value = f"<p>✓ {escape(text)}</p>"
+        self._status.value = in_widget(f"<p>✓ {escape(text)}</p>")
         for measured in _waiting.pop(self._name, []):
             measured.show(self)
 
@@ -81,14 +83,14 @@ class _Measured:
         else:
             text = _("It is measured. Run the cell of the prediction above, and lock it in: it then appears here.")
         style = "border-left: 3px solid; padding-left: 0.6em; font-style: italic"
-        self.widget.value = f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>'
+        self.widget.value = in_widget(f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>')
 
     def show(self, prediction: Prediction) -> None:
         parts = [prediction.comparison(self._value)]
         for one in self._shown:
             as_html = getattr(one, "_repr_html_", None)
             parts.append(as_html() if as_html is not None else f"<p>{escape(str(one))}</p>")
-        self.widget.value = "".join(parts)
+        self.widget.value = in_widget("".join(parts))
 
 
 _made: dict[str, Prediction] = {}  # by name, the latest

@@ -183,7 +183,8 @@ def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -
             mew=1.5,
             label=name,
         )
-    plots.logarithmic(ax.xaxis, (1, 2, 5))
+    costs = [cost for cost, _accuracy in points.values()]
+    plots.logarithmic(ax.xaxis, (1, 2, 5) if max(costs) < 50 * min(costs) else (1, 3))  # more would overlap
     ax.set(xlabel=label, ylabel=_("accuracy (%)"))
     ax.margins(0.15)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

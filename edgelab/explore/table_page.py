@@ -30,7 +30,9 @@ _STYLE = (
     BOTH_THEMES
     + """
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); gap: 1.5rem; }
-th[scope="row"] { white-space: nowrap; }
+.pictures div { overflow-x: auto; }
+.pictures svg { min-width: 28rem; }
+@media (min-width: 50rem) { th[scope="row"] { white-space: nowrap; } }
 """
 )
 _PAPERS = {"": ("#222222", "#ffffff"), "-dark": ("#e6e6e6", "#16191d")}  # ink and paper of a PNG

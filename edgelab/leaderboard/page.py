@@ -33,7 +33,7 @@ _STYLE = (
 td.entry { min-width: 9rem; }
 td.faint { min-width: 18rem; font-size: .8rem; }
 code { font-size: .85em; }
-svg { max-width: 46rem; }
+svg { max-width: 46rem; min-width: 28rem; }
 """
 )
 
@@ -104,7 +104,7 @@ def _part(dataset: str, division: str, lines: Sequence[Line]) -> Iterator[str]:
         yield f"<p>{_text(said % {'gate': f'{100 * least:.2f}'})}</p>"
     picture = front_picture(lines)
     if picture is not None:
-        yield picture.svg
+        yield f'<div class="wide">{picture.svg}</div>'
     yield from _rows(lines)
 
 

@@ -10,7 +10,8 @@
 # 2. Nine products in ten are then with a zero. How much **faster** is the model, and how much **smaller**?
 # 3. Who makes something of the zeros: a file format, a kernel, a chip?
 #
-# It takes about 75 minutes. You need PyTorch tensors; weight sharing also builds on the codes of [lab 02](02_quantization.ipynb).
+# It takes about 75 minutes; break before *One mask, four bills*. You need PyTorch tensors; weight sharing also builds on the codes
+# of [lab 02](02_quantization.ipynb).
 
 # %% imports
 import numpy as np

@@ -9,8 +9,8 @@
 #
 # Labels say *this is an 80*. A teacher says *an 80, and if not, a 30 sooner than a stop sign*.
 #
-# 1. What is in such an answer, and how does a student learn from it?
-# 2. How do you notice that a distiller is **broken**? Three that shipped were.
+# 1. What is in a teacher's answer, and how does a student learn from it?
+# 2. How do you notice that a distiller is **broken**, as three that shipped were?
 # 3. When does a teacher **help**: with many labels, with few, with a teacher that is bad?
 #
 # It takes about 60 minutes. You need softmax and cross entropy, and of earlier labs only the word *MAC*.
@@ -96,7 +96,8 @@ explorers.temperature_explorer(study)
 #
 # The student's soft answers are to match the teacher's. Their distance is the Kullback-Leibler divergence, with both softened:
 #
-# $$L = \alpha\, T^2\, \text{KL}\big(p^\text{teacher}_T \,\|\, p^\text{student}_T\big) + (1 - \alpha)\, \text{cross entropy}(\text{labels})$$
+# $$\begin{aligned} L = {} &\alpha\, T^2\, \text{KL}\big(p^\text{teacher}_T \,\|\, p^\text{student}_T\big) \\
+# &+ (1 - \alpha)\, \text{cross entropy}(\text{labels}) \end{aligned}$$
 #
 # Why $T^2$? Divide logits by $T$, and every gradient of the soft part becomes about $T^2$ times smaller. The factor takes that
 # back, so that $\alpha$ means the same at every temperature. And with $\alpha = 1$ no label is needed at all.

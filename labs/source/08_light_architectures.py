@@ -6,7 +6,7 @@
 # So far you made a finished network cheaper. One can also **design** it cheap. The *MobileNets* were made for phones, around one
 # idea: a convolution taken apart into two.
 #
-# 1. What does that save: in multiplications, in milliseconds, on other machines?
+# 1. What does a convolution in two parts save: in multiplications, in milliseconds, on other machines?
 # 2. What does it cost, in accuracy and in memory?
 # 3. How do you make such a network narrower, or its picture coarser, until it fits?
 #

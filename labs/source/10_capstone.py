@@ -182,8 +182,9 @@ for images in (100, 300, 1_000, 3_000, 777):
 explorers.tell_client(0.99, proof(networks, limits, len(shop.judges)))
 
 # %% [markdown]
-# *Out of reach* is an answer with a reason: 64 networks were measured, and chance in the judges explains no
-# more than the difference between the two numbers. *Not ruled out* is no promise. (The best of many was lucky rather than not, so the bound is a friendly one.)
+# *Out of reach* is an answer with a reason: 64 networks were measured, and chance in the judges explains hardly more than the
+# difference between the two numbers: 1.96 deviations are exceeded once in forty times. *Not ruled out* is no promise. (The best of
+# many was lucky rather than not, so the bound is a friendly one.)
 #
 # ### Explorer: two limits at once
 #
@@ -272,12 +273,13 @@ explorers.finding_table(networks, mine, by_rank, limits)
 # %% [markdown]
 # ## The rival
 #
-# MLPerf Tiny's image classifier is a ResNet-8 in int8: 98 496 bytes, an arena of 55 984 (Banbury et al., 2021). Its data is CIFAR-10.
+# MLPerf Tiny's image classifier is a ResNet-8 in int8 (Banbury et al., 2021). Its file has 98 496 bytes, and TensorFlow Lite Micro
+# takes an arena of 55 984 for it. Its data is CIFAR-10.
 # For signs and for clothes a network of its shape was trained. Fairly? By the zoo's recipe, for as many multiply-accumulates as went
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #
-# Now finish your network: `resnet_tiny` is pruned to the search's shape, taught by itself, quantized, and written for both runtimes.
-# Then the test pictures are opened, once.
+# Now finish your network: `resnet_tiny` is pruned to the search's shape, taught by the teacher on its own, without the family,
+# quantized, and written for both runtimes. Then the test pictures are opened, once.
 
 # %% finish
 champion = by_rank[0]
@@ -299,8 +301,9 @@ print(rival.race(shop, onnx_file))
 print(rival.long_rival(dataset))
 
 # %% [markdown]
-# Read the last line, too: where the rival is on record, it says for how long it was trained. A larger network has room to learn more when it is trained for
-# longer, and then the comparison is another one. **A claim of size or speed counts only with its accuracy**, and an accuracy only with what it cost to train.
+# Read the last line, too: where the rival is on record, it says for how long it was trained. A larger network has room to learn
+# more when it is trained for longer, and then the comparison is another one. **A claim of size or speed counts only with its
+# accuracy**, and an accuracy only with what it cost to train.
 #
 # ## How long does the battery last?
 #
@@ -346,10 +349,11 @@ reveal("days", battery.on_coin_cell(days))
 battery.table(days, final_model, shop.image)
 
 # %% [markdown]
-# The same network, three boards: the processor decides more than a model half as large. (Yours in proportion to its MACs is a guess, as
-# lab 08 showed. And a coin cell gives less than its label at the currents of an inference.)
+# The same network, three boards: on one of them the battery lasts more than five times as long, as if the network had a fifth of
+# its MACs. (Yours in proportion to its MACs is a guess, as lab 08 showed. And a coin cell gives less than its label at the currents
+# of an inference.)
 #
-# 1. How many pictures a minute leave a year on the coin cell?
+# 1. On which board can the coin cell last a year, and at how many pictures a minute?
 # 2. From where on does sleeping cost more than thinking?
 
 # %% battery-explorer
@@ -388,8 +392,8 @@ progress_board()
 # - One training can serve a family; a search then needs only looks. Chance is the rival of every search.
 # - Compare at equal accuracy, and say what each training cost.
 #
-# **If you want more:** change one thing at a time. Take the other brief. Let evolution keep more parents (`PARENTS` in `search`). Then
-# write the final network's training with simulated rounding, as in lab 04.
+# **If you want more:** change one thing at a time. Take the other brief. Let evolution keep more parents: import `search` from this
+# lab's modules, and set `search.PARENTS = 12`. Then write the final network's training with simulated rounding, as in lab 04.
 #
 # This was the last lab. The table is yours: the front that you see is the one that you made.
 #

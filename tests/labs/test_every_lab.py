@@ -170,6 +170,30 @@ def test_a_lab_is_short(source):
     assert len(prose(source)) <= 2_000
 
 
+def minutes(source):
+    """Return for how many minutes a lab keeps a learner, by labs/AUTHORS.md: words, code, exercises, what one tries."""
+    cells = [cell for cell in read_source(source) if cell.role != "hidden"]
+    texts = [cell.source.split("### Further reading")[0] for cell in cells if cell.kind == "markdown"]
+    code = [cell.source for cell in cells if cell.kind == "code"]
+    words = sum(len(re.findall(r"[^\W\d_][\w'’-]*", text)) for text in texts)
+    lines = sum(bool(line.strip()) for text in code for line in text.split("\n"))
+    exercises = sum(cell.role == "exercise" for cell in cells)
+    predictions = sum(bool(re.search(r"(?m)^\w+\.predict_", text)) for text in code)
+    explorers = sum(bool(re.search(r"(?m)^\w+\.\w*explorer\w*\(", text)) for text in code)
+    return words / 150 + lines / 15 + 6.5 * exercises + 1.5 * predictions + 3 * explorers + 2
+
+
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_a_lab_promises_the_minutes_that_it_takes_and_a_break_where_they_are_more_than_an_hour(source, lang):
+    first = next(cell.source for cell in build.learner(source, lang).cells if cell.cell_type == "markdown")
+    (promised,) = map(int, re.findall(r"(\d+) minut", first))
+    assert minutes(source) - 5 <= promised <= minutes(source) + 10
+    breaks = re.findall({"en": r"break before\s\*(.+?)\*", "es": r"descanso antes de\s\*(.+?)\*"}[lang], first)
+    assert len(breaks) == (promised > 60)
+    headings = [line for cell in build.learner(source, lang).cells for line in cell.source.split("\n")]
+    assert all(f"## {heading}" in headings for heading in breaks)
+
+
 def test_code_fits_beside_another_window(source):
     """At 960 pixels a line of 88 characters is seen whole; docstrings of exercises are prose."""
     lines = [

@@ -27,6 +27,7 @@ from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
 
 LAB = "09_deployment"
+_SEEN = 60  # characters of a line of C that are seen whole on half a screen
 NAMES = {
     "resnet_tiny": "ResNet tiny",
     "mobilenet_v1_025": "MobileNetV1 0.25",
@@ -154,7 +155,7 @@ def lifetime_plot(buffers: Sequence[Lifetime], whole: int, step: int) -> plots.P
 def show_c_array(path: str | Path, name: str, lines: int = 6) -> None:
     """Print the beginning of the C source of a file, its end, and how many characters stand for how many bytes."""
     source = c_array(path, name).source
-    kept = source.splitlines()
+    kept = [line if len(line) <= _SEEN else f"{line[:_SEEN]} …" for line in source.splitlines()]
     print("\n".join([*kept[:lines], "  ...", *kept[-3:]]))
     sizes = {"source": number(len(source)), "bytes": number(Path(path).stat().st_size)}
     print(_("%(source)s characters of source, %(bytes)s bytes in flash") % sizes)

@@ -146,7 +146,8 @@ def finding_table(table: Sequence[Row], mine: Shape, ranked: Sequence[Shape], li
         row = of[shape]
         over = [cost_names()[cost] for cost, most in limits.items() if row[cost] is None or row[cost] > most]
         cells = ["–" if row[cost] is None else number(row[cost], ".0f") for cost in COSTS]
-        rows.append([escape(f"{name}: {text_of(shape)}"), *cells, f"{100 * row['accuracy']:.1f}",
+        whole = f'<span style="white-space: nowrap">{text_of(shape)}</span>'
+        rows.append([f"{escape(name)}: {whole}", *cells, f"{100 * row['accuracy']:.1f}",
                      escape(", ".join(over) or "–")])  # fmt: skip
     heads = [_("shape"), *cost_names().values(), _("accuracy on the judges (%)"), _("breaks")]
     return HtmlTable(list(map(escape, heads)), rows)

@@ -107,7 +107,7 @@ def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path
 
 def family_costs(dataset: data.Dataset) -> dict[Shape, dict[str, float | None]]:
     """Return the costs of all shapes of the family for the pictures of `dataset`: on record, kept, or measured."""
-    known = _on_record().get(key_of(dataset)) or (json.loads(KEPT.read_text()) if KEPT.exists() else {}).get(
+    known = _on_record().get(key_of(dataset)) or (json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}).get(
         key_of(dataset)
     )
     if known is None:
@@ -147,4 +147,4 @@ def key_of(dataset: data.Dataset) -> str:
 
 @lru_cache
 def _on_record() -> dict[str, dict[str, list[float]]]:
-    return json.loads(RECORD.read_text())["costs"]
+    return json.loads(RECORD.read_text("utf-8"))["costs"]

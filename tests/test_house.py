@@ -76,7 +76,9 @@ def text_without_encoding(code: str) -> list[int]:
         if not isinstance(call, ast.Call) or any(word.arg == "encoding" for word in call.keywords):
             continue
         name = getattr(call.func, "attr", None) or getattr(call.func, "id", None)
-        mode = next((one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)), "")
+        mode = next(
+            (one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)), ""
+        )
         as_path = isinstance(call.func, ast.Attribute) and re.fullmatch("[rwax]t?[+]?", mode)  # path.open("a")
         if (
             (name == "read_text" and not call.args)

@@ -18,7 +18,7 @@ from traitlets.config import PyFileConfigLoader
 ROOT = Path(__file__).parents[1]
 HUB = ROOT / "jupyterhub"
 PASSWORD = "eight-or-more"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 START_SECONDS = 180
 
 
@@ -96,8 +96,6 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture
 def hub(tmp_path: Path):
     """Start the trial hub in a folder of the test, and yield its address."""
-    if not shutil.which("jupyterhub", path=str(Path(sys.executable).parent)):
-        pytest.skip("no JupyterHub here: pip install "edgelab[hub]"")
     public, api, inner = free_ports(3)
     url = f"http://127.0.0.1:{public}"
     environment = os.environ | {"EDGELAB_HUB": str(tmp_path / "hub"), "EDGELAB_HUB_PASSWORD": PASSWORD}
@@ -108,7 +106,9 @@ def hub(tmp_path: Path):
         command.append("--Spawner.args=--allow-root")
     log = tmp_path / "hub.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=out, stderr=out, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + START_SECONDS
         while not answers(f"{url}/hub/health"):
@@ -202,11 +202,9 @@ def test_two_learners_work_beside_each_other_in_a_browser(hub: str, tmp_path: Pa
         bob.screenshot(path=artefacts / "jupyterhub-refused.png")
 
         # Her server stops and starts again: her work is as she left it.
-        token = {"X-XSRFToken": next(one["value"] for one in ada.context.cookies() if one["name"] == "_xsrf")}
         ada.goto(f"{hub}/hub/home")
         ada.click("#stop")
         ada.wait_for_selector("#start:has-text('Start')", timeout=60_000)
-        del token
         ada.goto(f"{hub}/hub/spawn/ada")
         wait_for_lab(ada)
         assert work.read_bytes() == hers

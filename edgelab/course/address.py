@@ -35,7 +35,7 @@ except ModuleNotFoundError:
 
 
 def repository() -> str:
-    """Return the address of the course's repository, such as "https://github.com/ORG/REPO".
+    """Return the address of the course's repository, such as "https://github.com/owner/name".
 
     Raises:
         EdgelabError: neither a checkout's pyproject.toml nor the installed package names one.
@@ -48,7 +48,7 @@ def repository() -> str:
         found = next((line.partition(", ")[2] for line in lines if line.startswith("Repository, ")), "")
     if not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", found):
         text = _("pyproject.toml must name the course's repository: [project.urls] Repository = %(example)s")
-        raise EdgelabError(text % {"example": '"https://github.com/ORG/REPO"'})
+        raise EdgelabError(text % {"example": '"https://github.com/owner/name"'})
     return found
 
 
@@ -80,6 +80,8 @@ def pages(root: Path) -> dict[Path, bytes]:
     """
     done = {}
     for name, lab in PAGES.items():
+        if not (root / name).exists():  # a part of the checkout, in which labs can be built as well
+            continue
         text = (root / name).read_text("utf-8")
         for place, link in links(lab).items():
             text, found = re.subn(rf"(?m)^\[{place}\]: .*$", lambda _, line=f"[{place}]: {link}": line, text)

@@ -110,7 +110,7 @@ def validation_images(loaded: data.Dataset) -> int:
 def record(folder: Path, key: str, entry: dict[str, Any]) -> None:
     """Write an entry into the manifest of a folder of checkpoints."""
     path = folder / "manifest.json"
-    entries = json.loads(path.read_text()) if path.exists() else {}
+    entries = json.loads(path.read_text("utf-8")) if path.exists() else {}
     entries = dict(sorted({**entries, key: entry}.items()))
     with atomic_write(path) as out:
         out.write((json.dumps(entries, indent=2) + "\n").encode())

@@ -133,7 +133,7 @@ def family_costs(dataset: data.Dataset) -> dict[Shape, dict[str, float | None]]:
 
 
 def _kept_or_measured(dataset: data.Dataset) -> dict[str, list[float | None]]:
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
     whole = has_micro() and has_vela()
     key = key_of(dataset) + ("" if whole else ", without edgelab[mcu]")  # once that is installed, it is measured again
     if not whole:
@@ -173,4 +173,4 @@ def key_of(dataset: data.Dataset) -> str:
 
 @lru_cache
 def _on_record() -> dict[str, dict[str, list[float]]]:
-    return json.loads(RECORD.read_text())["costs"]
+    return json.loads(RECORD.read_text("utf-8"))["costs"]

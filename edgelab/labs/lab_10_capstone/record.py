@@ -43,7 +43,7 @@ def train(
 
 
 def _read() -> dict[str, Any]:
-    return json.loads(costs.RECORD.read_text())
+    return json.loads(costs.RECORD.read_text("utf-8"))
 
 
 def _write(record: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) ->
 
 @lru_cache
 def _record() -> dict[str, Any]:
-    return json.loads(costs.RECORD.read_text())
+    return json.loads(costs.RECORD.read_text("utf-8"))
 
 
 def accuracies(dataset: data.Dataset, *, long: bool = False) -> list[float]:

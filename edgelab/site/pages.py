@@ -33,6 +33,8 @@ def lab_page(source: Path, lang: str, run: Run) -> NotebookNode:
         else:
             shown = [_output(one, run, lang) for one in outputs.get(cell.id, [])]
             cell.outputs = [one for one in shown if one is not None]
+    first = notebook.cells[0]
+    first.source = re.sub(r"^# ", f"# {source.stem[:2]} · ", first.source)  # its place in the course, in every menu
     notebook.cells.insert(1, new_markdown_cell(_note(run, lang), id="about-this-page"))
     return notebook
 

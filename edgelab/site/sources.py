@@ -54,7 +54,7 @@ def glossary_page(terms: Sequence[dict[str, str]], lang: str) -> str:
     entries = []
     for term in sorted(terms, key=lambda term: term[lang].casefold()):
         said = source.format(term[other], f"[{term['source']}]({term['url']})")
-        entries.append(f"{term[lang]}\n: {term[meaning]}\n\n  {said}\n")
+        entries.append(f"{term[lang]}\n  {term[meaning]}\n\n  {said}\n")
     return f"# {title}\n\n:::{{glossary}}\n" + "\n".join(entries) + ":::\n"
 
 

@@ -109,10 +109,11 @@ def test_links_in_outputs_lead_to_pages(source):
     assert output.data["text/html"] == '<a href="01_next.html">next</a>'
 
 
-def test_a_lab_that_failed_has_a_page_that_says_so_and_no_output(source):
-    done = page(source, failure="cell half: ValueError: 0.5 * x + 0")
-    assert "not be executed" in done.cells[1].source
-    assert not any(cell.get("outputs") for cell in done.cells)
+def test_a_lab_that_failed_says_so_and_shows_no_line_of_the_error(source):
+    error = new_output("error", ename="ValueError", evalue="0.5", traceback=["----> return 0.5 * x + 0"])
+    done = page(source, [], [error], [new_output("stream", text="3")], failure="cell half-check: ValueError: 0.5")
+    assert "without an error" in done.cells[1].source
+    assert [cell.outputs for cell in done.cells if cell.get("outputs")] == [[{**new_output("stream", text="3")}]]
     assert "0.5 * x" not in build.as_bytes(done).decode()
 
 

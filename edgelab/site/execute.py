@@ -4,12 +4,11 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
@@ -25,7 +24,7 @@ WAITING = "import json\nfrom edgelab.explore.prediction import waiting\nprint(js
 
 @dataclass(frozen=True)
 class Run:
-    """A lab executed with its solutions, or `failure`: which cell stopped it, and by what.
+    """A lab executed with its solutions; `failure` says which cell failed first, and by what.
 
     `outputs` are those of each code cell, in order; `widgets` the state of each widget by its id; `measured` what
     waits for a prediction, as HTML by the id of its widget.
@@ -52,7 +51,7 @@ def kept(source: Path, lang: str, cache: Path) -> Path:
 def run(source: Path, lang: str, cache: Path, *, on_cell: Callable[[int, int], None] | None = None) -> Run:
     """Return the lab executed: from the folder `cache` if nothing has changed, else in a fresh kernel.
 
-    `on_cell` is told how many cells are done, of how many, after each. What failed is not kept.
+    `on_cell` is told how many cells are done, of how many, before each. What failed is not kept.
 
     Raises:
         BuildError: the source is malformed.
@@ -63,15 +62,14 @@ def run(source: Path, lang: str, cache: Path, *, on_cell: Callable[[int, int], N
         return _read(nbformat.read(path, as_version=4), source.stem, lang)
     notebook = build.reference(source, lang, outputs=False)
     notebook.cells.append(new_code_cell(WAITING))
-    failure = _execute(notebook, lang, on_cell or (lambda done, total: None))
-    if failure:
-        return Run(source.stem, lang, [], {}, {}, failure)
-    write_whole(make_folder(cache) / path.name, nbformat.writes(notebook).encode())
-    return _read(notebook, source.stem, lang)
+    failure = _execute(notebook, lang, on_cell or (lambda done, total: None)) or _first_error(notebook)
+    if not failure:
+        write_whole(make_folder(cache) / path.name, nbformat.writes(notebook).encode())
+    return replace(_read(notebook, source.stem, lang), failure=failure)
 
 
 def _execute(notebook: NotebookNode, lang: str, on_cell: Callable[[int, int], None]) -> str:
-    """Execute the notebook in place, in a folder of its own; return what stopped it, or nothing."""
+    """Execute the notebook in place, in a folder of its own, past cells that fail; return what cut it short."""
     environment = {**os.environ, "EDGELAB_LANG": lang, "EDGELAB_DATASET": "signs"}
     here = ""
 
@@ -83,18 +81,26 @@ def _execute(notebook: NotebookNode, lang: str, on_cell: Callable[[int, int], No
     with tempfile.TemporaryDirectory() as folder:
         patience = {"timeout": CELL_SECONDS, "startup_timeout": START_SECONDS, "iopub_timeout": LAST_WORD_SECONDS}
         where = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, resources=where, on_cell_start=started, **patience)
+        client = NotebookClient(notebook, resources=where, on_cell_start=started, allow_errors=True, **patience)
         try:
             client.execute(env=environment)
-        except CellExecutionError as error:
-            return f"cell {here}: {error.ename}: {error.evalue}"
         except (RuntimeError, TimeoutError) as error:  # a kernel that died, did not start, or did not come to an end
             return f"cell {here or '-'}: {error}"
+    return ""
+
+
+def _first_error(notebook: NotebookNode) -> str:
+    """Return which cell failed first, and by what; nothing where none did."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"cell {cell.id}: {output.ename}: {output.evalue}"
     return ""
 
 
 def _read(notebook: NotebookNode, lab: str, lang: str) -> Run:
     *outputs, said = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     state = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
-    measured = json.loads("".join(output.text for output in said if output.output_type == "stream"))
-    return Run(lab, lang, outputs, {id_: dict(one["state"]) for id_, one in state.items()}, measured)
+    measured = "".join(output.text for output in said if output.output_type == "stream")  # nothing, if it failed
+    widgets = {id_: dict(one["state"]) for id_, one in state.items()}
+    return Run(lab, lang, outputs, widgets, json.loads(measured or "{}"))

@@ -24,7 +24,7 @@ def lab_page(source: Path, lang: str, run: Run) -> NotebookNode:
     """
     notebook = build.learner(source, lang)
     ids = [cell.id for cell in build.reference(source, lang, outputs=False).cells if cell.cell_type == "code"]
-    outputs = dict(zip(ids, run.outputs, strict=False)) if not run.failure else {}
+    outputs = dict(zip(ids, run.outputs, strict=False))
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -61,7 +61,8 @@ def solution_lines(source: Path, lang: str = "en") -> set[str]:
 def _note(run: Run, lang: str) -> str:
     _ = translator(lang)
     if run.failure:
-        kind, said = "warning", _("This lab could not be executed when the page was made: its outputs are missing.")
+        kind = "warning"
+        said = _("When this page was made, this lab did not run without an error: outputs are missing.")
     else:
         kind = "note"
         said = _(
@@ -73,7 +74,9 @@ def _note(run: Run, lang: str) -> str:
 
 
 def _output(output: NotebookNode, run: Run, lang: str) -> NotebookNode | None:
-    """Return an output as a page can show it; None for a bar, which is of the moment."""
+    """Return an output as a page can show it; None for a bar, and for an error, which shows code."""
+    if output.output_type == "error":
+        return None
     if output.output_type == "stream":
         return None if "\r" in output.text else output
     data = output.get("data", {})

@@ -1,13 +1,14 @@
 # All the set-up there is: a virtual environment in .venv, with the package at the versions of constraints.txt.
 #   make lab     start the course; options go in ARGS, for example: make lab ARGS="--lang es"
 #   make test    prove everything
+#   make site    build the course as pages to read, in build/site; make site-check tries its links to the outside
 # They take the newest Python that is here and can make a virtual environment. PYTHON=... names another.
 PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 # On Linux the default torch brings several GB of CUDA. PyTorch's own index has the CPU build: used where it answers.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: lab test clean
+.PHONY: lab test site site-check clean
 
 lab: .venv/lab
 	@$(BIN)/edgelab lab $(ARGS)
@@ -24,6 +25,12 @@ else
 	@$(BIN)/python -m pytest -n auto -m "not long and not alone"
 	@$(BIN)/python -m pytest -m "alone and not long" tests
 endif
+
+site: .venv/site
+	@$(BIN)/python -m edgelab.site $(ARGS)
+
+site-check: .venv/site
+	@$(BIN)/python -m edgelab.site --builder linkcheck $(ARGS)
 
 # A Python counts if it answers: a shim may be on the PATH without one behind it, and Debian's may lack ensurepip.
 .venv/bin-ready:
@@ -60,6 +67,10 @@ endef
 .venv/test: .venv/lab
 	@echo "Installing the test tools into .venv:"
 	$(call install,-e ".[test]")
+
+.venv/site: .venv/lab
+	@echo "Installing what makes the site into .venv:"
+	$(call install,-e ".[site]")
 
 clean:
 	rm -rf .venv build dist test-artefacts

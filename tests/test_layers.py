@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "leaderboard": FOUNDATION | {"course", "deploy", "doctor", "explore", "grading"},
     "labs": FOUNDATION | TECHNIQUES | {"tracing", "course", "deploy", "doctor", "explore", "leaderboard"},
     "grading": {"course"},
+    "site": {"course"},
     "typer_words": set(),
     "cli": FOUNDATION | {"course", "deploy", "explore", "leaderboard", "grading", "doctor", "typer_words"},
     "__main__": {"cli"},
@@ -69,10 +70,10 @@ def test_imports_go_down_only(path):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in FILES if path.relative_to(PACKAGE).parts[0] in ("course", "grading")],
+    [path for path in FILES if path.relative_to(PACKAGE).parts[0] in ("course", "grading", "site")],
     ids=lambda path: path.name,
 )
-def test_building_and_grading_need_no_torch(path):
+def test_building_grading_and_the_site_need_no_torch(path):
     roots = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(path.read_text("utf-8")))

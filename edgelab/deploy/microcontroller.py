@@ -146,7 +146,7 @@ class CArray(NamedTuple):
 
 
 def c_array(path: str | Path, name: str = "model") -> CArray:
-    """Return a `.tflite` file as C source for firmware: `name`, an aligned constant array, and `name`_len, its bytes.
+    """Return a `.tflite` file as C source for firmware: `name`, an aligned constant array, and `<name>_len`, its bytes.
 
     As a constant it stays in flash; TensorFlow Lite Micro reads it in place, from an address that 16 divides. Constants
     outside the FlatBuffer are brought inside. Raise `EdgelabError` for a name that C does not take.

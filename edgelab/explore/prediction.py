@@ -86,11 +86,16 @@ class _Measured:
         self.widget.value = in_widget(f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>')
 
     def show(self, prediction: Prediction) -> None:
-        parts = [prediction.comparison(self._value)]
-        for one in self._shown:
-            as_html = getattr(one, "_repr_html_", None)
-            parts.append(as_html() if as_html is not None else f"<p>{escape(str(one))}</p>")
-        self.widget.value = in_widget("".join(parts))
+        self.widget.value = in_widget(prediction.comparison(self._value) + self._pictures())
+
+    def alone(self, prediction: Prediction) -> str:
+        """Return as HTML what was measured, beside no prediction."""
+        text = _("Measured here: %(measured)s.") % {"measured": prediction._number(self._value)}
+        return f"<p><b>{escape(text)}</b></p>{self._pictures()}"
+
+    def _pictures(self) -> str:
+        shown = [(one, getattr(one, "_repr_html_", None)) for one in self._shown]
+        return "".join(f"<p>{escape(str(one))}</p>" if as_html is None else as_html() for one, as_html in shown)
 
 
 _made: dict[str, Prediction] = {}  # by name, the latest
@@ -110,6 +115,19 @@ def reveal(name: str, measured: float, *shown: object) -> widgets.HTML:
         _waiting.setdefault(name, []).append(result)
         result.wait()
     return result.widget
+
+
+def waiting() -> dict[str, str]:
+    """Return what waits for a prediction to be locked: by the id of the widget that will show it, its HTML.
+
+    It is for a page on which nobody can lock anything, where a reader uncovers it.
+    """
+    return {
+        one.widget.model_id: one.alone(_made[name])
+        for name, measured in _waiting.items()
+        for one in measured
+        if name in _made
+    }
 
 
 def forget() -> None:

@@ -26,7 +26,7 @@ def filter_l2(weight: torch.Tensor) -> torch.Tensor:
 
 
 def norm_scale(weight: torch.Tensor) -> torch.Tensor:
-    """Return |gamma| of each channel of a batch norm, shape `(C,)` (Liu et al., 2017, "network slimming")."""
+    """Return `|gamma|` of each channel of a batch norm, shape `(C,)` (Liu et al., 2017, "network slimming")."""
     return weight.abs()
 
 

@@ -301,8 +301,9 @@ print(rival.race(shop, onnx_file))
 print(rival.long_rival(dataset))
 
 # %% [markdown]
-# Read the last line, too: where the rival is on record, it says for how long it was trained. A larger network has room to learn
-# more when it is trained for longer, and then the comparison is another one. **A claim of size or speed counts only with its
+# Read the last lines, too: where the rival is on record, they say for how long it was trained. A larger network has room to learn
+# more when it is trained for longer, and then the comparison is another one. (For signs there is a line more: who learns for long
+# *first* and is cut *then* needs half of the bytes for nearly the same.) **A claim of size or speed counts only with its
 # accuracy**, and an accuracy only with what it cost to train.
 #
 # ## How long does the battery last?

@@ -131,6 +131,20 @@ def long_rival(dataset: data.Dataset) -> str:
     if patient:
         longer = {"patient": _percent(patient), "many": epochs[True]}
         line += " " + _("Trained for longer: %(patient)s %% (epochs: %(many)d).") % longer
+    cut = [row for row in _record()["cut"] if row["dataset"] == dataset.name]
+    if cut:
+        text = _(
+            "Taught by two networks for 160 epochs: %(whole)s %%. Cut after that, and taught for %(epochs)d more: "
+            "%(int8)s %% in int8, with %(bytes)s bytes and an arena of %(arena)s (seeds: %(seeds)d)."
+        )
+        first = {name: number(cut[0][name]) for name in ("bytes", "arena")}
+        line += "\n" + text % {
+            "whole": _percent([cut[0]["whole"]]),
+            "int8": _percent([row["int8"] for row in cut]),
+            "epochs": cut[0]["epochs"],
+            "seeds": len(cut),
+            **first,
+        }
     return line
 
 

@@ -5,14 +5,16 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edgelab import data, models
 from edgelab.deploy.file_costs import file_costs
 from edgelab.errors import EdgelabError
-from edgelab.labs.lab_10_capstone import battery, costs, explorers, rival, search, workshop
+from edgelab.labs.lab_10_capstone import battery, costs, cut, explorers, rival, search, workshop
 from edgelab.labs.lab_10_capstone.family import WHOLE, Family, neighbours, settle, shapes
 from edgelab.measure import count_macs
 from edgelab.models.retrain import augment_for, validation_images
+from edgelab.numbers import number
 from edgelab.pruning import channel_importance, find_dependencies, remove_channels
 from edgelab.train import History
 
@@ -355,3 +357,27 @@ def test_the_rivals_shape_costs_about_what_was_published(name):
     assert bytes_ == pytest.approx(rival.PUBLISHED["bytes"], rel=0.15)
     if name == "signs":
         assert arena == pytest.approx(rival.PUBLISHED["arena"], rel=0.05)
+
+
+def test_what_was_cut_after_long_teaching_needs_half_of_the_rivals_bytes_and_reads_no_less_than_it_trained_alone():
+    signs = data.load("signs")
+    rows = json.loads(costs.RECORD.read_text("utf-8"))["cut"]
+    alone = max(rival.accuracies(signs, long=True))
+    assert rows
+    for row in rows:
+        assert 2 * row["bytes"] <= rival.PUBLISHED["bytes"]
+        assert 2 * row["bytes"] <= rival.figures(signs)["bytes"]
+        assert row["arena"] < rival.PUBLISHED["arena"]
+        assert alone < row["int8"] < row["whole"] < row["int8"] + 0.015
+    assert number(rows[0]["bytes"]) in rival.long_rival(signs)
+
+
+def test_a_taught_network_is_cut_to_its_macs_then_taught_and_judged_as_int8(dataset, monkeypatch, tmp_path):
+    monkeypatch.setattr(cut, "EPOCHS", 1)
+    whole = rival.build(dataset)
+    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    row = cut.cut(dataset, tmp_path / "whole.safetensors")
+    assert 2 * row["bytes"] <= rival.PUBLISHED["bytes"]
+    assert {0 <= row[name] <= 1 for name in ("whole", "float", "int8")} == {True}
+    left = count_macs(cut.smaller(whole.eval(), dataset.train), data.normalize(dataset.train.images[:1]))
+    assert 0.9 * cut.MACS < left / count_macs(whole, data.normalize(dataset.train.images[:1])) <= cut.MACS

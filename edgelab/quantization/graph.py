@@ -1,6 +1,7 @@
 """What quantization asks of a graph: batch norm folded in, and which operations have integer kernels."""
 
 import operator
+from functools import partial
 
 import torch
 from torch import fx, nn
@@ -124,7 +125,7 @@ def interleave_transposed(graph_module: fx.GraphModule) -> None:
             graph_module.add_submodule(f"{name}_interleave", made[name])
             with graph_module.graph.inserting_after(last):
                 call = graph_module.graph.call_module(f"{name}_interleave", (last,))
-            last.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)
+            last.replace_all_uses_with(call, delete_user_cb=partial(operator.is_not, call))
     graph_module.recompile()
 
 

@@ -9,17 +9,19 @@ Source: Shi et al., 2016, "Is the deconvolution layer the same as a convolutiona
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS: tuple[Callable[..., Any], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Interleave(nn.Module):
-    """Put the outputs for all remainders side by side: `(N, C s1 s2.., H, W..)` to `(N, C, H s1, W s2..)`, less a border.
+    """Put the outputs for all remainders side by side: `(N, C s1 s2, H, W)` to `(N, C, H s1, W s2)`, less a border.
 
     `strides`, `begins` and `ends` have a number for each axis: s, and how many numbers are left out at its two ends.
     The module moves numbers and makes none.

@@ -72,9 +72,9 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
 
     Weights of convolutions and linear layers get a `FakeQuantize` each; so does every activation that an integer
     kernel reads or writes, after its ReLU if it has one: that is where the runtime saturates. What only moves codes
-    (max pooling, reshaping) keeps the grid of its input. Attention becomes its two products and its softmax, a
-    transposed convolution a convolution whose outputs are put side by side: for those there are kernels. The new model starts in mode `observe`: `calibrate` it, which
-    also compares it with `model`.
+    (max pooling, reshaping) keeps the grid of its input. Attention becomes its two products and its softmax, and a
+    transposed convolution a convolution whose outputs are put side by side: for those there are kernels. The new model
+    starts in mode `observe`: `calibrate` it, which also compares it with `model`.
 
     Raise `EdgelabError` for a model that `torch.fx` cannot follow, naming the line, for one that has hooks, more than
     one input, or is prepared already, and for an unknown name in `skip`.
@@ -174,8 +174,7 @@ def _remove_idle(model: fx.GraphModule) -> None:
     """Take out the quantizers of what has turned out to be masks, indices and the like: no activations."""
     for node in list(model.graph.nodes):
         module = called_module(model, node)
-        grid = module.quantizer if isinstance(module, SameGrid) else module
-        if isinstance(module, (FakeQuantize, SameGrid)) and (module.saw_other or grid.saw_other):
+        if isinstance(module, (FakeQuantize, SameGrid)) and module.saw_other:
             node.replace_all_uses_with(node.all_input_nodes[0])
             model.graph.erase_node(node)
     model.delete_all_unused_submodules()

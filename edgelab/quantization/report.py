@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
+from torch import fx
 from torch.nn import functional as F
 
 from edgelab.i18n import _

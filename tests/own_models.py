@@ -300,6 +300,17 @@ SUBCLASSES = {
         lambda: Attends(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
         floats={"scaled_dot_product_attention"},
     ),
+    "attention with a mask": form(
+        lambda: Attends(
+            lambda q, k, v: (
+                (q @ k.transpose(-2, -1)).masked_fill(torch.ones(9, 9).triu(1) > 0, -torch.inf).softmax(-1) @ v
+            )
+        ),
+        exported=True,
+    ),
+    "attention with a mask of numbers": form(
+        lambda: Attends(lambda q, k, v: (q @ k.transpose(-2, -1) - 100 * torch.ones(9, 9).triu(1)).softmax(-1) @ v)
+    ),
     "windows that are shifted": net(
         lambda m, x: m.b(torch.roll(m.a(x), (-2, -2), (2, 3)).reshape(-1, 4, 3, 4, 3, 4).permute(0, 2, 4, 3, 5, 1)),
         a=conv(),

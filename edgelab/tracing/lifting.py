@@ -16,7 +16,7 @@ from torch.nn import functional as F
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 _TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
-_PRODUCTS = {torch.matmul, operator.matmul, torch.mm, "matmul", "mm"}
+_PRODUCTS: set[Callable | str] = {torch.matmul, operator.matmul, torch.mm, "matmul", "mm"}
 _ARGUMENTS: dict[Callable | str, tuple[str, ...]] = {
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), _CONV),
     **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _TRANSPOSED),

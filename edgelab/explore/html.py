@@ -3,7 +3,7 @@
 import re
 
 _TAG = re.compile(r"<[^>]*>")
-_NUMBER = re.compile(r"[✓✗<>≥≤~+−-]?\s*\d|[-–—?]?$")  # how a cell of a column of numbers begins, or all of it
+_NUMBER = re.compile(r"[✓✗<>≥≤~+−-]?\s*[\d∞]|[-–—?]?$")  # how a cell of a column of numbers begins, or all of it
 
 # More columns than these fit on half a screen in smaller letters only.
 _MANY = 7

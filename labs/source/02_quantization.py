@@ -449,9 +449,11 @@ rounding.scheme_table(tensors, bits=8)
 # This is the way of the integers through the layer:
 #
 # ```
-# q_x, uint8 ──►  − z_x  ──┐
-#                          ├──►  ×  ──►  Σ  ──►  + q_b  ──►  × M  ──►  round  ──►  + z_y  ──►  clip  ──►  q_y, uint8
-# q_w, int8  ──────────────┘         └── int32 ──────────┘
+# q_x, uint8 ─► − z_x ─┐
+#                      ├─► × ─► Σ ─► + q_b ─┐
+# q_w, int8 ───────────┘          int32     │
+#    ┌──────────────────────────────────────┘
+#    └─► × M ─► round ─► + z_y ─► clip ─► q_y, uint8
 # ```
 #
 # ### Exercise 5: an integer linear layer (3 points)

@@ -31,7 +31,7 @@ teacher = models.load_pretrained("resnet", dataset.name)
 lab_map("07_distillation")
 
 # %% [markdown]
-# The teacher is the course's baseline. It answers 2 000 training pictures, our `lessons`: once, for some seconds, and then its
+# The teacher is the course's baseline. It answers 2 000 training pictures, our `lessons`: once, for some seconds, and then its
 # answers lie in your folder. Of the signs we take those seen by day, the easier task. The student has three convolutions. `study`
 # trains each student once, in a second or two, and remembers it too.
 
@@ -243,9 +243,9 @@ explorers.never_seen_explorer(study)
 #
 # ## When does it help?
 #
-# Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
-# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both make the same number of steps: the one
-# sees 100 pictures a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels,
+# Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
+# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both make the same number of steps: the one
+# sees 100 pictures a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels,
 # so here it is as good as a teacher can be. On pictures new to it, it would be right less often.) **How many points does the
 # teacher win?**
 

@@ -388,7 +388,7 @@ networks.machine_table(zoo, pictures, dataset)
 # **What you saw:** true, for multiply-adds; in accuracy, one point or two at a quarter of the width. Time follows from afar: well
 # with many channels, badly with few, and each machine in its own way. Memory may even grow.
 #
-# One row comes into your table: MobileNetV2 in int8. Its accuracy is that on the first 3 000 test pictures, where there are more.
+# One row comes into your table: MobileNetV2 in int8. Its accuracy is that on the first 3 000 test pictures, where there are more.
 
 # %% claim-table
 mobilenet_file = "models/mobilenet_v2_050-int8.onnx"

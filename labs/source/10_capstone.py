@@ -118,15 +118,16 @@ reveal("order", 100 * (prune_first - prune_last))
 workshop.order_table(shop, mine)
 
 # %% [markdown]
-# Pruning leaves a network that has lost channels and whose batch norms expect them. Training repairs that, if it comes *behind*.
-# Quantization comes last, because what it returns are codes: nothing is left there to be cut or trained. (Training *with* simulated
-# rounding, as in lab 04, is distilling while quantizing. It also comes behind pruning.)
+# Pruning leaves a network that has lost channels and whose batch norms expect them. In the third row these see 256 pictures and
+# take their means and variances again, without training: the network is **settled**. That gives much back, and not all. Training
+# repairs the rest, if it comes *behind*. Quantization comes last, because what it returns are codes: nothing is left there to be
+# cut or trained. (Training *with* simulated rounding, as in lab 04, is distilling while quantizing. It also comes behind pruning.)
 #
 # ## A table of 64 networks
 #
 # Your shape is one of $4 \cdot 4 \cdot 4 = 64$. To judge all of them one would train 64 networks. There is a cheaper way (Cai et al.,
 # 2020): **train one from which all can be cut**. In every batch another shape is drawn, and the gradient goes to the weights that this
-# shape has. Then each network is cut out, its batch norms see some pictures, and the judges look. That takes one training.
+# shape has. Then each network is cut out, settled, and the judges look. That takes one training.
 
 # %% family
 networks = shop.table()

@@ -241,8 +241,8 @@ def test_the_doors_match_to_the_code_and_the_way_in_is_one_bit(student, dataset,
     path = student.files["litert", "int8"]
     doors.try_doors(path, dataset, right_codes, right_probabilities)
     doors.try_doors(path, dataset, lambda pixels, *grid: right_codes(pixels, *grid) // 2, lambda codes, *grid: codes)
-    grid, codes, answers, _grid, *wrong = capsys.readouterr().out.splitlines()
-    assert grid.startswith("in: scale 0.007812, zero point 0;")
+    grid, _out, codes, answers, _grid, _again, *wrong = capsys.readouterr().out.splitlines()
+    assert grid == "in:  scale 0.007812, zero point 0"
     assert (codes[0], answers[0]) == ("✓", "✓")
     assert "200 of 200" in codes and "200 of 200" in answers
     assert [line[0] for line in wrong] == ["✗", "✗"]
@@ -256,6 +256,7 @@ def test_the_sum_by_hand_is_what_the_interpreter_takes_for_activations(student):
     found, ours = arena(path), by_hand(memory.as_tuples(path))
     assert ours <= found.activations <= 1.04 * ours  # "a few per cent of scratch memory"
     assert 0.17 < found.records / found.bytes < 0.24  # "about a fifth"
+    assert found.bytes > ours  # "with an arena for the activations alone none of the four would load"
 
 
 def test_lifetimes_sum_to_the_counted_peak(student, dataset, tests):
@@ -342,7 +343,7 @@ def test_what_the_text_says_of_the_cortex_m4():
     assert 1.2 < estimate / ms < 1.3  # "a quarter too high"
     assert 4 < cortex.published(cortex.RESNET_8, fastest=False).ms / ms < 5
     cycles = [cortex.cycles_per_mac(name) for name in (cortex.RESNET_8, cortex.KEYWORDS, cortex.WAKE_WORDS)]
-    assert max(cycles) / min(cycles) < 1.5  # "within a factor of 1.5"
+    assert max(cycles) / min(cycles) < 1.4  # "among these three the method errs by a factor of 1.4 at most"
     assert min(cycles) == cycles[2]  # the MobileNet has the fewest of all
     assert min(cycles) > 1 / cortex.board().macs_per_cycle["int8"]
     assert cortex.published_table()._repr_html_().count('scope="row"') == 4

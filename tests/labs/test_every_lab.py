@@ -194,6 +194,13 @@ def test_a_lab_promises_the_minutes_that_it_takes_and_a_break_where_they_are_mor
     assert all(f"## {heading}" in headings for heading in breaks)
 
 
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_no_number_is_broken_at_its_thousands(source, lang):
+    """A thin no-break space stands there; at any other a line may end."""
+    texts = [cell.source for cell in build.learner(source, lang).cells if cell.cell_type == "markdown"]
+    assert [found for text in texts for found in re.findall(r"(?<![\d.])\d{1,3}[ \u2009]\d{3}(?![\d.])", text)] == []
+
+
 def test_code_fits_beside_another_window(source):
     """At 960 pixels a line of 88 characters is seen whole; docstrings of exercises are prose."""
     lines = [

@@ -32,7 +32,12 @@ LEARNING_RATE = {"family": 0.015, "distil": 0.03, "finish": 0.03}  # a family so
 TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
 CALIBRATION = 256
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
-ORDERS = (("prune", "distil", "quantize"), ("distil", "prune", "quantize"), ("prune", "quantize", "distil"))
+ORDERS = (
+    ("prune", "distil", "quantize"),
+    ("distil", "prune", "quantize"),
+    ("distil", "prune", "settle", "quantize"),  # what of the loss is the batch norms' alone
+    ("prune", "quantize", "distil"),
+)
 
 
 class Workshop:
@@ -88,6 +93,8 @@ class Workshop:
     def _step(self, step: str, model: nn.Module, shape: Shape) -> nn.Module:
         if step == "prune":
             return self.family(model).cut(shape)
+        if step == "settle":
+            return settle(model, self.lessons.images)
         return self.distilled(model, "distil") if step == "distil" else self.quantized(model)
 
     def family(self, model: nn.Module) -> Family:
@@ -127,7 +134,7 @@ class Workshop:
 
 
 def order_table(shop: Workshop, shape: Shape) -> HtmlTable:
-    """Return what each order of the three steps gives, or why it cannot be."""
+    """Return what each order of the steps gives, or why it cannot be."""
     rows = []
     for steps in ORDERS:
         words = " → ".join(step_name(step) for step in steps)
@@ -140,7 +147,8 @@ def order_table(shop: Workshop, shape: Shape) -> HtmlTable:
 
 def step_name(step: str) -> str:
     """Return what a learner reads for a step."""
-    return {"prune": _("prune"), "distil": _("distil"), "quantize": _("quantize")}[step]
+    names = {"prune": _("prune"), "distil": _("distil"), "settle": _("settle"), "quantize": _("quantize")}
+    return names[step]
 
 
 def agreement(onnx: str | Path, tflite: str | Path, split: data.Split) -> HtmlTable:

@@ -79,9 +79,15 @@ def _execute(notebook: NotebookNode, lang: str, on_cell: Callable[[int, int], No
         on_cell(cell_index, len(notebook.cells))
 
     with tempfile.TemporaryDirectory() as folder:
-        patience = {"timeout": CELL_SECONDS, "startup_timeout": START_SECONDS, "iopub_timeout": LAST_WORD_SECONDS}
-        where = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, resources=where, on_cell_start=started, allow_errors=True, **patience)
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            startup_timeout=START_SECONDS,
+            iopub_timeout=LAST_WORD_SECONDS,
+            allow_errors=True,
+            resources={"metadata": {"path": folder}},
+            on_cell_start=started,
+        )
         try:
             client.execute(env=environment)
         except (RuntimeError, TimeoutError) as error:  # a kernel that died, did not start, or did not come to an end

@@ -91,4 +91,5 @@ def _output(output: NotebookNode, run: Run, lang: str) -> NotebookNode | None:
 def _for_page(text: str) -> str:
     """Return an output's HTML with links to pages instead of notebooks; what scrolls can be reached by keyboard."""
     text = re.sub(r'(href="[^":]*)\.ipynb"', r'\1.html"', text)
-    return text.replace('<div style="overflow-x: auto">', '<div style="overflow-x: auto" tabindex="0">')
+    text = text.replace('<div style="overflow-x: auto">', '<div style="overflow-x: auto" tabindex="0">')
+    return f'<div class="edgelab-wide" tabindex="0">{text}</div>' if "<svg" in text else text

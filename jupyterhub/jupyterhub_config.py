@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 c = get_config()  # noqa: F821  # JupyterHub defines these two
-load_subconfig("labs.py")  # noqa: F821
+load_subconfig("labs.py", path=str(Path(__file__).parent))  # noqa: F821
 
 folder = Path(os.environ.get("EDGELAB_HUB", "hub")).resolve()
 password = os.environ.get("EDGELAB_HUB_PASSWORD", "")
@@ -20,6 +20,9 @@ folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 c.JupyterHub.bind_url = os.environ.get("EDGELAB_HUB_URL", "http://127.0.0.1:8000")
 c.JupyterHub.db_url = f"sqlite:///{folder / 'jupyterhub.sqlite'}"
 c.JupyterHub.cookie_secret_file = str(folder / "cookie_secret")
+# The proxy in Python hands on a reply when it is whole. The page that waits for a server gets its reply when that has
+# started, which must be allowed to take longer than this proxy's 20 seconds.
+c.ConfigurableHTTPProxy.command = ["configurable-http-proxy", "--proxy-timeout=300000"]
 c.ConfigurableHTTPProxy.pid_file = str(folder / "proxy.pid")
 
 c.JupyterHub.authenticator_class = "shared-password"

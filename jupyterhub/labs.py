@@ -16,6 +16,7 @@ START = f'mkdir -p "$HOME/{FOLDER}"; edgelab lab --copy "$HOME/{FOLDER}"; exec j
 c.Spawner.cmd = ["bash", "-c", START, "start-labs"]
 c.Spawner.notebook_dir = f"~/{FOLDER}"
 c.Spawner.default_url = "/lab/tree/index.md"  # in Spanish: /lab/tree/es/index.md
-c.Spawner.start_timeout = 120  # the first start on a cold disk loads Jupyter and copies two dozen notebooks
+# A class starts at the same minute, each with a copy of two dozen notebooks; JupyterHub would wait half a minute.
+c.Spawner.start_timeout = c.Spawner.http_timeout = 180
 # Threads that wait shall sleep: a class shares the processors. A kernel that imports torch first needs it from here.
 c.Spawner.environment = {"OMP_WAIT_POLICY": "PASSIVE"}

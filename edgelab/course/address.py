@@ -84,7 +84,7 @@ def pages(root: Path) -> dict[Path, bytes]:
             continue
         text = (root / name).read_text("utf-8")
         for place, link in links(lab).items():
-            text, found = re.subn(rf"(?m)^\[{place}\]: .*$", lambda _, line=f"[{place}]: {link}": line, text)
+            text, found = re.subn(rf"(?m)^\[{place}\]: .*$", f"[{place}]: {link}", text)
             if not found:
                 message = _("%(page)s lacks its line [%(place)s]: ..., the link to where labs open.")
                 raise EdgelabError(message % {"page": root / name, "place": place})

@@ -233,6 +233,11 @@ def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
     duel = rival.duel_table(shop, (6, 12, 20), tflite_file, 0.9)._repr_html_()
     assert "98\u202f496" in duel
     assert f"{98_496 / found['bytes']:.1f}×" in duel
+    arena = rival.PUBLISHED["arena"]
+    assert f"{arena / found['arena']:.1f}×" in duel
+    monkeypatch.setattr(costs, "knows_arenas", lambda _dataset: False)  # like with like: activations on both sides
+    duel = rival.duel_table(shop, (6, 12, 20), tflite_file, 0.9)._repr_html_()
+    assert f"{rival.figures(shop.dataset)['arena'] / found['arena']:.1f}×" in duel
     assert "ResNet-8" in battery.table(right_days, model, shop.image)._repr_html_()
     found = explorers.finding_table(table, (4, 8, 16), [WHOLE], costs.limits_of("sensor"))._repr_html_()
     assert "4-8-16" in found

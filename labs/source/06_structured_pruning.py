@@ -164,7 +164,7 @@ for size in (2, 5, 9):
 trade.criterion_table(dependencies, taylor, lessons[:64], exam)
 
 # %% [markdown]
-# Which criterion wins depends on the network. What does not change: without the control at the bottom, every criterion looks good.
+# Which criterion wins depends on the network. What does not change: without the control at the bottom, nobody could say what a criterion is worth.
 # (Your Taylor was asked about the first convolution of each set, the other two about all of its layers; chance drew once.)
 
 # %% [markdown]

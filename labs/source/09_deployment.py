@@ -209,7 +209,7 @@ suspects = layers.suspects(
 layers.suspect_table(suspects, litert_file)
 
 # %% [markdown]
-# The quantizer's row is the largest: that is rounding to 8 bits. The others are a code or two, or none.
+# The quantizer's row is the largest: that is rounding to 8 bits. The others are small: on signs and clothes a code or two, or none.
 #
 # The output tells *that* two runs part. To see **where**, both files are opened and every tensor inside is compared. The first layer that
 # differs is where to look: all behind it merely inherits.

@@ -204,6 +204,19 @@ def test_the_limits_of_ram_and_time_grow_with_the_pictures_and_those_of_flash_do
     assert "55\u202f296" in costs.brief_table(dict.fromkeys(costs.COSTS, 1.0), growth)._repr_html_()
 
 
+@pytest.mark.parametrize(("side", "channels", "classes"), [(24, 1, 2), (48, 3, 12)])
+def test_pictures_of_any_size_leave_room_for_the_first_guess_and_not_for_the_whole(side, channels, classes):
+    pytest.importorskip("tflite_micro")
+    images = torch.rand(2, channels, side, side) * 2 - 1
+    limits, broken = costs.limits_of("sensor", costs.growth_of(images)), []
+    for shape in ((6, 12, 20), WHOLE):
+        model = models.resnet(shape, in_channels=channels, num_classes=classes).eval()
+        found = costs.measure(costs.write_int8(model, images, "model.tflite"))
+        broken.append([name for name, most in limits.items() if found[name] > most])
+    assert broken[0] == []
+    assert "bytes" in broken[1]
+
+
 def test_a_brief_that_cannot_be_judged_here_or_is_none_is_refused_in_a_sentence(shop):
     shop.costs = {WHOLE: {"bytes": 1, "arena": 1, "us": None}}
     with pytest.raises(EdgelabError, match=r"camera with an NPU: NPU, Arm's estimate \(µs\) cannot be measured here"):
@@ -235,6 +248,11 @@ def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
     duel = rival.duel_table(shop, (6, 12, 20), tflite_file, 0.9)._repr_html_()
     assert "98\u202f496" in duel
     assert f"{98_496 / found['bytes']:.1f}×" in duel
+    arena = rival.PUBLISHED["arena"]
+    assert f"{arena / found['arena']:.1f}×" in duel
+    monkeypatch.setattr(costs, "knows_arenas", lambda _dataset: False)  # like with like: activations on both sides
+    duel = rival.duel_table(shop, (6, 12, 20), tflite_file, 0.9)._repr_html_()
+    assert f"{rival.figures(shop.dataset)['arena'] / found['arena']:.1f}×" in duel
     assert "ResNet-8" in battery.table(right_days, model, shop.image)._repr_html_()
     found = explorers.finding_table(table, (4, 8, 16), [WHOLE], costs.limits_of("sensor"))._repr_html_()
     assert "4-8-16" in found

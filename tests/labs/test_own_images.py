@@ -23,7 +23,7 @@ def own(tmp_path_factory):
     def folder(name):
         if name not in folders:
             place = tmp_path_factory.mktemp("own") / "pictures"
-            signs_folder(place, train=3_000, test=1_200, **FOLDERS[name])
+            signs_folder(place, train=600, test=240, **FOLDERS[name])
             found = graft(place)
             chance = 1 / FOLDERS[name]["classes"]
             assert min(found.values()) > chance + 0.2, found

@@ -116,6 +116,11 @@ def has_micro() -> bool:
     return find_spec("tflite_micro") is not None
 
 
+def knows_arenas(dataset: data.Dataset) -> bool:
+    """Return whether arenas are the interpreter's own, on record or measured; else activations stand in for them."""
+    return has_micro() or key_of(dataset) in _on_record()
+
+
 def has_vela() -> bool:
     """Return whether Arm's compiler for the NPU is installed."""
     return find_spec("ethosu") is not None

@@ -107,7 +107,10 @@ def duel_table(shop: Workshop, shape: Shape, tflite: str | Path, accuracy: float
         [escape(_("the same shape on these pictures")), *_cells(theirs), _percent(accuracies(shop.dataset))],
         [escape(_("yours")), *_cells(mine), f"{100 * accuracy:.2f}"],
     ]
-    ratios = [_times(PUBLISHED.get(name) or theirs.get(name), mine[name]) for name in costs.COSTS]
+    beside = dict(PUBLISHED)
+    if not costs.knows_arenas(shop.dataset):
+        del beside["arena"]  # the published one is whole, and here activations stand in
+    ratios = [_times(beside.get(name) or theirs.get(name), mine[name]) for name in costs.COSTS]
     rows.append([escape(_("times less than the rival")), *ratios, ""])
     return HtmlTable([_("network"), *map(escape, costs.cost_names().values()), _("accuracy (%)")], rows)
 

@@ -6,7 +6,7 @@ _TAG = re.compile(r"<[^>]*>")
 _NUMBER = re.compile(r"[✓✗<>≥≤~+−-]?\s*[\d∞]|[-–—?]?$")  # how a cell of a column of numbers begins, or all of it
 
 # More columns than these fit on half a screen in smaller letters only.
-_MANY = 7
+_MANY = 6
 _NARROW = (
     "<style>@media (max-width: 70rem) { div > table.edgelab-wide { font-size: 0.75em; } "
     "div > table.edgelab-wide :is(td, th) { padding: 0.3em 0.25em; } }</style>"

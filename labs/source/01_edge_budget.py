@@ -8,7 +8,7 @@
 #
 # | limit | why it hurts |
 # | --- | --- |
-# | **memory** | a microcontroller has a megabyte or so of flash, for the weights, and a few hundred kilobytes of RAM, for the activations |
+# | **memory** | a microcontroller has a megabyte or so of flash, for the weights, and a few hundred KB of RAM, for activations |
 # | **latency** | a vehicle at 50 km/h moves 14 m in a second: it cannot wait |
 # | **energy** | a battery holds what it holds, and every operation and every byte moved takes some of it |
 # | **bandwidth** | sending pictures away costs time, energy and privacy |

@@ -201,6 +201,14 @@ def test_no_number_is_broken_at_its_thousands(source, lang):
     assert [found for text in texts for found in re.findall(r"(?<![\d.])\d{1,3}[ \u2009]\d{3}(?![\d.])", text)] == []
 
 
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_no_row_of_a_table_is_broken_into_two(source, lang):
+    """Markdown makes a row of each line."""
+    lines = [line for cell in build.learner(source, lang).cells if cell.cell_type == "markdown"
+             for line in cell.source.split("\n")]  # fmt: skip
+    assert [line for line in lines if line.startswith("|") != line.rstrip().endswith("|")] == []
+
+
 def test_code_fits_beside_another_window(source):
     """At 960 pixels a line of 88 characters is seen whole; docstrings of exercises are prose."""
     lines = [

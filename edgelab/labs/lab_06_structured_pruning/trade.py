@@ -34,7 +34,7 @@ LEFT = (4, 3, 2, 1)  # quarters of a group's channels: the widths of the table
 
 def predict_half() -> Prediction:
     """Return the prediction of how many times faster the model is with half of its MACs."""
-    return predict(LAB, "half-the-macs", _("times faster"), unit="×", low=0.5, high=8)
+    return predict(LAB, "half-the-macs", _("times faster"), unit="×", low=0.5, high=32)
 
 
 def slopes(

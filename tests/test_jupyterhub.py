@@ -173,13 +173,16 @@ def test_two_learners_work_beside_each_other_in_a_browser(hub: str, tmp_path: Pa
         shown = ada.text_content(".jp-RenderedMarkdown")
         assert "Your machine, a model, and a clock" in shown
 
-        # Ada works: she runs the first cells of a lab in her own kernel, and saves.
+        # Ada works: she writes a cell into a lab, runs it in her own kernel, and saves.
         ada.goto(f"{hub}/user/ada/lab/tree/01_edge_budget.ipynb")
-        ada.wait_for_selector(".jp-Notebook .jp-Cell", timeout=1000 * START_SECONDS)
-        ada.click(".jp-Notebook .jp-CodeCell >> nth=1")
+        wait = {"timeout": 1000 * START_SECONDS}
+        ada.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', **wait)
+        ada.click(".jp-Notebook .jp-MarkdownCell >> nth=0")
+        ada.keyboard.press("b")
+        ada.keyboard.press("Enter")
+        ada.keyboard.type("import edgelab; print(edgelab.__name__, 6 * 7)")
         ada.keyboard.press("Shift+Enter")
-        ada.keyboard.press("Shift+Enter")
-        ada.wait_for_selector(".jp-OutputArea-output", timeout=1000 * START_SECONDS)
+        ada.wait_for_selector(".jp-OutputArea-output:has-text('edgelab 42')", **wait)
         ada.keyboard.press("Control+s")
         work = homes / "ada" / "edge-labs" / "01_edge_budget.ipynb"
         shipped = (ROOT / "labs" / "01_edge_budget.ipynb").read_bytes()

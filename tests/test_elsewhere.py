@@ -2,11 +2,17 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import yaml
+
+from edgelab.course import launch
+from edgelab.deploy import isolated
 
 ROOT = Path(__file__).parents[1]
 DEVCONTAINER = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
@@ -59,3 +65,30 @@ print("loaded", len(sys.argv) - 1)
     )
     done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True)
     assert done.stdout.strip() == f"loaded {len(modules)}", done.stderr
+
+
+@pytest.mark.parametrize("system", ["posix", "nt"])
+def test_a_port_that_somebody_listens_on_is_busy_on_every_system(system: str, monkeypatch):
+    monkeypatch.setattr(launch, "os", SimpleNamespace(name=system))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not launch._is_free(port)
+    assert launch._is_free(port)
+
+
+@pytest.mark.parametrize(("system", "limited"), [("linux", True), ("darwin", False), ("win32", False)])
+def test_memory_of_a_process_is_limited_where_the_system_can_do_that(system: str, limited: bool, monkeypatch):
+    asked = []
+    fake = SimpleNamespace(
+        RLIMIT_DATA="data",
+        RLIMIT_CORE="core",
+        RLIM_INFINITY=-1,
+        getrlimit=lambda _kind: (-1, -1),
+        setrlimit=lambda kind, pair: asked.append(kind),
+    )
+    monkeypatch.setitem(sys.modules, "resource", fake)
+    monkeypatch.setattr(isolated, "sys", SimpleNamespace(platform=system))
+    isolated._limit_memory()
+    assert asked == (["data", "core"] if limited else [])

@@ -8,6 +8,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from edgelab.course import build
+from edgelab.course.address import FIRST_CELL
 from edgelab.errors import EdgelabError
 from edgelab.site import fingerprint, pages, pictures, sources
 from edgelab.site.execute import Run
@@ -70,8 +71,8 @@ def shown_widget(model_id: str) -> NotebookNode:
 
 
 def page(source: Path, *outputs: list[NotebookNode], failure: str = "") -> NotebookNode:
-    """Return the page of the small lab whose code cells gave `outputs`, in order."""
-    return pages.lab_page(source, "en", Run("00_halves", "en", list(outputs), WIDGETS, {}, failure))
+    """Return the page of the small lab whose code cells gave `outputs`, in order; the one that installs gave none."""
+    return pages.lab_page(source, "en", Run("00_halves", "en", [[], *outputs], WIDGETS, {}, failure))
 
 
 def test_a_page_shows_the_stub_and_what_the_solution_gave(source):
@@ -81,6 +82,8 @@ def test_a_page_shows_the_stub_and_what_the_solution_gave(source):
     assert "raise NotImplementedError" in code["half"].source
     assert [output.text for output in code["half-check"].outputs] == ["✓ Exercise 1"]
     assert "half-hidden" not in code
+    assert FIRST_CELL not in code
+    assert done.cells[0].source.startswith("# 00 · ")
 
 
 def test_a_widget_is_its_picture_and_says_what_it_needs(source):

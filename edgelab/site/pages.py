@@ -7,6 +7,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
 
 from edgelab.course import build
+from edgelab.course.address import FIRST_CELL
 from edgelab.course.source import BEGIN, END, read_source
 from edgelab.i18n import translator
 from edgelab.site.execute import Run
@@ -19,12 +20,15 @@ OWN_PROGRESS = re.compile(r"(lab_map|progress_board)\(")  # of a learner: a page
 def lab_page(source: Path, lang: str, run: Run) -> NotebookNode:
     """Return the learner's notebook with the outputs of `run`, widgets as pictures, and a note on what a reader sees.
 
+    The cell that installs the course is for who runs a lab, and is left out.
+
     Raises:
         BuildError: the source is malformed.
     """
     notebook = build.learner(source, lang)
     ids = [cell.id for cell in build.reference(source, lang, outputs=False).cells if cell.cell_type == "code"]
     outputs = dict(zip(ids, run.outputs, strict=False))
+    notebook.cells = [cell for cell in notebook.cells if cell.id != FIRST_CELL]
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue

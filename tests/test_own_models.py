@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from edgelab.deploy import Runner, operators, to_onnx
+from edgelab.deploy.onnx import INTEGER_KERNELS
 from edgelab.errors import EdgelabError
 from edgelab.quantization import FakeQuantize, calibrate, convert, layer_report, prepare, sqnr
 from tests.own_models import FORMS
@@ -51,7 +52,7 @@ def test_it_is_the_learners_own_model(name, form, tmp_path):
         runner = Runner.open(to_onnx(converted, images[:8], tmp_path / "model.onnx"))
         got, want = runner(images), run(converted, images)
         counts = operators(tmp_path / "model.onnx")
-        kernels = sum(counts[kernel] for kernel in ("QLinearConv", "QGemm", "QLinearMatMul"))
+        kernels = sum(counts[kernel] for kernel in INTEGER_KERNELS)
         assert kernels == sum(layer.integer for layer in layer_report(converted))
         grids = [module.scale for module in converted.modules() if isinstance(module, FakeQuantize)]
         step = float(grids[-1]) if grids else 1e-4

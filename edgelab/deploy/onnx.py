@@ -34,7 +34,7 @@ from edgelab.quantization.graph import Weighted
 from edgelab.quantization.report import layer_report
 
 OPSET = 21
-_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
+INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 _FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 
@@ -99,7 +99,7 @@ def _say_what_runs_in_float(model: fx.GraphModule, path: Path) -> None:
     counts = operators(path) if promised else Counter[str]()
     # The exporter may make one of two layers that are the same: fewer kernels alone tell nothing.
     in_float = sum(counts[kernel] for kernel in _FLOAT_KERNELS)
-    missing = min(in_float, promised - sum(counts[kernel] for kernel in _INTEGER_KERNELS))
+    missing = min(in_float, promised - sum(counts[kernel] for kernel in INTEGER_KERNELS))
     if missing > 0:
         print(
             _("ONNX Runtime computes %(n)d of the %(all)d integer layers of %(path)s in float.")

@@ -1,4 +1,4 @@
-"""Attention as the steps that it is: two products of matrices and a softmax, for each of which there is a kernel.
+"""Attention as the steps that it is: two products of matrices, for which there are kernels, and a softmax between them.
 
 softmax(q k^T / sqrt(d)) v            Vaswani et al., 2017, "Attention Is All You Need", eq. 1
 """
@@ -32,10 +32,10 @@ def open_attention(graph: fx.Graph) -> None:
             if scale is None:
                 size = graph.call_method("size", (query, -1))
                 scale = graph.call_function(operator.pow, (size, -0.5))
-            scaled = graph.call_function(operator.mul, (query, scale))
             turned = graph.call_method("transpose", (key, -2, -1))
-            scores = graph.call_function(torch.matmul, (scaled, turned))
-            weights = graph.call_function(torch.softmax, (scores, -1))
+            scores = graph.call_function(torch.matmul, (query, turned))
+            scaled = graph.call_function(operator.mul, (scores, scale))
+            weights = graph.call_function(torch.softmax, (scaled, -1))
             attended = graph.call_function(torch.matmul, (weights, value))
         node.replace_all_uses_with(attended)
         graph.erase_node(node)

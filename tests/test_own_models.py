@@ -10,7 +10,7 @@ from torch import nn
 from edgelab.deploy import Runner, operators, to_onnx
 from edgelab.deploy.onnx import INTEGER_KERNELS
 from edgelab.errors import EdgelabError
-from edgelab.quantization import FakeQuantize, calibrate, convert, layer_report, prepare, sqnr
+from edgelab.quantization import FakeQuantize, calibrate, convert, layer_report, prepare, quantizers, sqnr
 from tests.own_models import FORMS
 
 ALL = {f"{kind}, {name}": form for kind, forms in FORMS.items() for name, form in forms.items()}
@@ -75,3 +75,11 @@ def test_the_callers_model_keeps_what_makes_its_weights(name):
     prepare(model)
     assert set(model.state_dict()) == names
     assert torch.equal(run(copy.copy(model), images), before)
+
+
+def test_the_mask_of_an_attention_takes_no_codes():
+    model, images = made("mask", ALL["subclasses, attention with a mask of numbers"])
+    prepared = calibrate(prepare(model), images)
+    grids = [quantizer for name, quantizer in quantizers(prepared).items() if ".parametrizations." not in name]
+    assert len(grids) > 5
+    assert max(255 * float(quantizer.scale) for quantizer in grids) < 50

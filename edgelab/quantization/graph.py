@@ -23,7 +23,7 @@ _INTEGER = {
     *(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"),
     *MATRIX_PRODUCTS,
 }
-_QUOTIENTS = {operator.truediv, torch.div, "div"}
+_DIFFERENCES = {operator.sub, torch.sub, "sub", operator.truediv, torch.div, "div"}  # and quotients: no kernel
 _SOFTMAX = {nn.Softmax, torch.softmax, F.softmax, "softmax"}
 # What merely moves or selects codes: the output lies on the grid of the input.
 _MOVING = {
@@ -62,15 +62,12 @@ def makes_scores(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     Such scores stay in float: a mask of -100, or of minus infinity, would take all the codes; and the kernel of a
     product gives floats where nothing rounds them.
     """
-    if operation(graph_module, node) not in _ARITHMETIC | _QUOTIENTS | MATRIX_PRODUCTS and not moves_codes(
-        graph_module, node
-    ):
+    kind = operation(graph_module, node)
+    if kind not in _ARITHMETIC | _DIFFERENCES | MATRIX_PRODUCTS and not moves_codes(graph_module, node):
         return False
-    return any(
-        operation(graph_module, user) in _SOFTMAX
-        or (operation(graph_module, user) not in MATRIX_PRODUCTS and makes_scores(graph_module, user))
-        for user in node.users
-    )
+    kinds = {user: operation(graph_module, user) for user in node.users}
+    onwards = [user for user, kind in kinds.items() if kind not in MATRIX_PRODUCTS]
+    return any(kind in _SOFTMAX for kind in kinds.values()) or any(makes_scores(graph_module, n) for n in onwards)
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:

@@ -1,6 +1,6 @@
 """Attention as the steps that it is: two products of matrices, for which there are kernels, and a softmax between them.
 
-softmax(q k^T / sqrt(d)) v            Vaswani et al., 2017, "Attention Is All You Need", eq. 1
+softmax(q k^T / sqrt(d)) v: Vaswani et al., 2017, "Attention Is All You Need", eq. 1
 """
 
 import operator
@@ -17,15 +17,13 @@ _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "s
 def open_attention(graph: fx.Graph) -> None:
     """Write each `scaled_dot_product_attention` as what it computes in evaluation, in place.
 
-    One with a mask, with groups of queries or with live dropout stays whole: a mask's infinity has no code.
+    One with a mask, with groups of queries or with live dropout stays whole.
     """
     for node in list(graph.nodes):
         if node.target is not F.scaled_dot_product_attention:
             continue
         given: dict[str, Any] = dict(zip(_ARGUMENTS, node.args, strict=False)) | node.kwargs
-        if any(
-            given.get(name) not in (None, False, 0.0) for name in ("attn_mask", "dropout_p", "is_causal", "enable_gqa")
-        ):
+        if any(given.get(name) not in (None, False, 0.0) for name in _KEEPS_WHOLE):
             continue
         query, key, value, scale = (given.get(name) for name in ("query", "key", "value", "scale"))
         with graph.inserting_before(node):

@@ -309,7 +309,7 @@ SUBCLASSES = {
         exported=True,
     ),
     "attention with a mask of numbers": form(
-        lambda: Attends(lambda q, k, v: (q @ k.transpose(-2, -1) - 100 * torch.ones(9, 9).triu(1)).softmax(-1) @ v)
+        lambda: Attends(lambda q, k, v: (q @ k.transpose(-2, -1) + -100 * torch.ones(9, 9).triu(1)).softmax(-1) @ v)
     ),
     "windows that are shifted": net(
         lambda m, x: m.b(torch.roll(m.a(x), (-2, -2), (2, 3)).reshape(-1, 4, 3, 4, 3, 4).permute(0, 2, 4, 3, 5, 1)),

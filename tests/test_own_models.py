@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from edgelab.deploy import Runner, operators, to_onnx
+from edgelab.deploy.onnx import INTEGER_KERNELS
 from edgelab.errors import EdgelabError
-from edgelab.quantization import FakeQuantize, calibrate, convert, layer_report, prepare, sqnr
+from edgelab.quantization import FakeQuantize, calibrate, convert, layer_report, prepare, quantizers, sqnr
 from tests.own_models import FORMS
 
 ALL = {f"{kind}, {name}": form for kind, forms in FORMS.items() for name, form in forms.items()}
@@ -51,7 +52,7 @@ def test_it_is_the_learners_own_model(name, form, tmp_path):
         runner = Runner.open(to_onnx(converted, images[:8], tmp_path / "model.onnx"))
         got, want = runner(images), run(converted, images)
         counts = operators(tmp_path / "model.onnx")
-        kernels = sum(counts[kernel] for kernel in ("QLinearConv", "QGemm", "QLinearMatMul"))
+        kernels = sum(counts[kernel] for kernel in INTEGER_KERNELS)
         assert kernels == sum(layer.integer for layer in layer_report(converted))
         grids = [module.scale for module in converted.modules() if isinstance(module, FakeQuantize)]
         step = float(grids[-1]) if grids else 1e-4
@@ -74,3 +75,11 @@ def test_the_callers_model_keeps_what_makes_its_weights(name):
     prepare(model)
     assert set(model.state_dict()) == names
     assert torch.equal(run(copy.copy(model), images), before)
+
+
+def test_the_mask_of_an_attention_takes_no_codes():
+    model, images = made("mask", ALL["subclasses, attention with a mask of numbers"])
+    prepared = calibrate(prepare(model), images)
+    grids = [quantizer for name, quantizer in quantizers(prepared).items() if ".parametrizations." not in name]
+    assert len(grids) > 5
+    assert max(255 * float(quantizer.scale) for quantizer in grids) < 50

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
@@ -33,7 +34,7 @@ from edgelab.quantization.graph import Weighted
 from edgelab.quantization.report import layer_report
 
 OPSET = 21
-_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
+INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 _FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 
@@ -82,6 +83,7 @@ def to_onnx(model: nn.Module, example: torch.Tensor, path: str | Path, *, dynami
     proto = _export(model, example, dynamic_batch)
     pool_globally(proto)
     _store_integers(proto.graph, model)
+    _store_rounded(proto.graph)
     _strip(proto.graph)
     onnx.checker.check_model(proto)
     must_agree(original, proto, example)
@@ -97,7 +99,7 @@ def _say_what_runs_in_float(model: fx.GraphModule, path: Path) -> None:
     counts = operators(path) if promised else Counter[str]()
     # The exporter may make one of two layers that are the same: fewer kernels alone tell nothing.
     in_float = sum(counts[kernel] for kernel in _FLOAT_KERNELS)
-    missing = min(in_float, promised - sum(counts[kernel] for kernel in _INTEGER_KERNELS))
+    missing = min(in_float, promised - sum(counts[kernel] for kernel in INTEGER_KERNELS))
     if missing > 0:
         print(
             _("ONNX Runtime computes %(n)d of the %(all)d integer layers of %(path)s in float.")
@@ -174,6 +176,17 @@ def _store_integers(graph: onnx.GraphProto, model: nn.Module) -> None:
     nodes = [*(_read(graph, tensor.name, *constants[tensor.name]) for tensor in floats), *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _store_rounded(graph: onnx.GraphProto) -> None:
+    """Replace each constant that the file would round, as the places of a picture's patches, by its codes."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in constants]:
+        x, scale, zero_point = (numpy_helper.to_array(constants[name]) for name in node.input)
+        ends = np.iinfo(zero_point.dtype)
+        codes = np.clip(np.rint(x / scale) + zero_point, ends.min, ends.max).astype(zero_point.dtype)
+        graph.initializer.append(numpy_helper.from_array(codes, node.output[0]))
+        graph.node.remove(node)
 
 
 def _read(graph: onnx.GraphProto, name: str, codes: torch.Tensor, scale: torch.Tensor) -> onnx.NodeProto:

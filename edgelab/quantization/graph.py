@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.quantization.interleave import Interleave, Transposed, as_convolution
-from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizers
+from edgelab.quantization.quantizer import quantizers
 from edgelab.tracing import called_module, is_number, operation, remember, trace
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -23,6 +23,7 @@ _INTEGER = {
     *(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"),
     *MATRIX_PRODUCTS,
 }
+_DIFFERENCES = {operator.sub, torch.sub, "sub", operator.truediv, torch.div, "div"}  # and quotients: no kernel
 _SOFTMAX = {nn.Softmax, torch.softmax, F.softmax, "softmax"}
 # What merely moves or selects codes: the output lies on the grid of the input.
 _MOVING = {
@@ -50,29 +51,23 @@ def is_integer(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     if is_weighted(graph_module, node):
         return True
     kind = operation(graph_module, node)
-    if kind in _SOFTMAX:
-        return _reads_product(graph_module, node)
-    if kind in _SUMS and _feeds_softmax(graph_module, node):
-        return False  # a mask of -100, or of minus infinity, would take all the codes
     if kind in _ARITHMETIC:
         return len(_tensors(node)) == 2 and "alpha" not in node.kwargs
     return kind in _INTEGER and not is_number(node)
 
 
-def _reads_product(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    """Return whether what a softmax reads is a product of matrices: the scores of attention, with nothing added."""
-    source = node.all_input_nodes[0]
-    while isinstance(called_module(graph_module, source), (FakeQuantize, SameGrid)) or moves_codes(
-        graph_module, source
-    ):
-        source = source.all_input_nodes[0]
-    return operation(graph_module, source) in MATRIX_PRODUCTS
+def makes_scores(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    """Return whether a node's output goes into a softmax, by way of sums and products with numbers at most.
 
-
-def _feeds_softmax(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    Such scores stay in float: a mask of -100, or of minus infinity, would take all the codes; and the kernel of a
+    product gives floats where nothing rounds them.
+    """
+    kind = operation(graph_module, node)
+    if kind not in _ARITHMETIC | _DIFFERENCES | MATRIX_PRODUCTS and not moves_codes(graph_module, node):
+        return False
     kinds = {user: operation(graph_module, user) for user in node.users}
-    onwards = (user for user, kind in kinds.items() if kind in _SUMS or moves_codes(graph_module, user))
-    return any(kind in _SOFTMAX for kind in kinds.values()) or any(_feeds_softmax(graph_module, n) for n in onwards)
+    onwards = [user for user, kind in kinds.items() if kind not in MATRIX_PRODUCTS]
+    return any(kind in _SOFTMAX for kind in kinds.values()) or any(makes_scores(graph_module, n) for n in onwards)
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:

@@ -13,17 +13,19 @@ from edgelab.i18n import _
 from edgelab.quantization.affine import QSpec
 from edgelab.quantization.conversion import codes_of
 from edgelab.quantization.graph import (
+    MATRIX_PRODUCTS,
     does_nothing,
     fold_batchnorm,
     interleave_transposed,
     is_integer,
+    makes_scores,
     moves_codes,
     rectifier_after,
     weighted_layers,
 )
 from edgelab.quantization.observers import OBSERVERS, Observer
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, attach, quantizer_of, quantizers
-from edgelab.tracing import called_module, is_number, verify
+from edgelab.tracing import called_module, is_number, operation, verify
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
 
     Weights of convolutions and linear layers get a `FakeQuantize` each; so does every activation that an integer
     kernel reads or writes, after its ReLU if it has one: that is where the runtime saturates. What only moves codes
-    (max pooling, reshaping) keeps the grid of its input. Attention becomes its two products and its softmax, and a
-    transposed convolution a convolution whose outputs are put side by side: for those there are kernels. The new model
-    starts in mode `observe`: `calibrate` it, which also compares it with `model`.
+    (max pooling, reshaping) keeps the grid of its input. Attention becomes two products with a softmax between them,
+    and a transposed convolution a convolution whose outputs are put side by side: for those there are kernels. The new
+    model starts in mode `observe`: `calibrate` it, which also compares it with `model`.
 
     Raise `EdgelabError` for a model that `torch.fx` cannot follow, naming the line, for one that has hooks, more than
     one input, or is prepared already, and for an unknown name in `skip`.
@@ -102,9 +104,14 @@ def _insert_activation_quantizers(prepared: fx.GraphModule, config: Quantization
     quantized: dict[fx.Node, FakeQuantize] = {}
 
     def is_kernel(node: fx.Node) -> bool:
-        return is_integer(prepared, node) and not (node.op == "call_module" and config.skips(str(node.target)))
+        if node.op == "call_module" and config.skips(str(node.target)):
+            return False
+        is_product = operation(prepared, node) in MATRIX_PRODUCTS
+        return is_integer(prepared, node) and (is_product or not makes_scores(prepared, node))
 
     def is_written_by_kernel(node: fx.Node) -> bool:
+        if makes_scores(prepared, node):
+            return False
         before = node.all_input_nodes[0] if node.all_input_nodes else None
         if before is not None and rectifier_after(prepared, before) is node:
             return is_kernel(before)

@@ -62,7 +62,7 @@ def _product(model: fx.GraphModule, node: fx.Node) -> Layer:
     kind = getattr(node.target, "__name__", str(node.target))
     if node.target not in MATRIX_PRODUCTS:
         return Layer(node.name, kind, False, _("it is a function of two activations, not a layer"))
-    if not all(_on_grid(model, other) for other in (*node.all_input_nodes, *node.users)):
+    if not all(_on_grid(model, source) for source in node.all_input_nodes):
         return Layer(node.name, kind, False, _("the activations around it are in float"), asked=True)
     return Layer(node.name, kind, True)
 

@@ -40,6 +40,7 @@ def lab(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 8888 by default.")] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
     new: Annotated[str, typer.Option(metavar="LAB", help="Write a fresh copy of LAB beside yours, and stop.")] = "",
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the labs, and stop: something else opens them.")] = False,
 ) -> None:
     """Copy the labs into DIR, where what you changed is never overwritten, and open them in JupyterLab."""
     from edgelab.course import launch, start_page
@@ -57,8 +58,11 @@ def lab(
         return
     for line in launch.describe(launch.copy_labs(folder), folder):
         print(line)
-    chosen, lang = launch.choose_port(port), lang or language()
+    lang = lang or language()
     page = start_page.write(folder, lang)
+    if copy:
+        return
+    chosen = launch.choose_port(port)
     print(_("JupyterLab starts. Stop it with Ctrl-C."), flush=True)
     launch.choose_menus(folder, lang)
     launch.start(launch.jupyter_arguments(folder, lang, chosen, browser=browser, page=page))

@@ -1,5 +1,6 @@
 import os
 import re
+from collections import Counter
 
 import pytest
 
@@ -57,3 +58,17 @@ def pytest_xdist_make_scheduler(config, log):
             return lab[1] if lab else nodeid
 
     return ByLab(config, log)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say which files took the time: what a proof costs is seen each time that somebody pays it."""
+    spent = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                spent[report.nodeid.partition("::")[0]] += report.duration
+    total = sum(spent.values())
+    terminalreporter.write_sep("=", f"where {total:.0f} s of tests went")
+    for file, seconds in spent.most_common():
+        if seconds >= total / 50:
+            terminalreporter.write_line(f"{seconds:7.0f} s {seconds / total:4.0%}  {file}")

@@ -136,6 +136,22 @@ class Recipe(nn.Sequential):
         return x
 
 
+class Attends(nn.Module):
+    """Attention among the patches of a picture, all of q, k and v from one layer, as in a vision transformer."""
+
+    def __init__(self, attend):
+        super().__init__()
+        self.attend = attend
+        self.patch, self.qkv, self.project = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 24), nn.Linear(8, 8)
+        self.place = nn.Parameter(torch.randn(1, 9, 8))
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2) + self.place
+        n, tokens, channels = x.shape
+        q, k, v = self.qkv(x).reshape(n, tokens, 3, 2, channels // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.project(self.attend(q, k, v).transpose(1, 2).reshape(n, tokens, channels)) + x
+
+
 def lazy():
     model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     model(torch.zeros(2, 3, SIZE, SIZE))
@@ -184,17 +200,47 @@ SUBCLASSES = {
         a=conv(),
         b=lambda: nn.ConvTranspose2d(4, 4, 2, stride=2),
         c=conv(4),
-        floats={"b"},
         exported=True,
+    ),
+    "transposed, a norm behind it": net(
+        lambda m, x: m.c(F.relu(m.n(m.b(m.a(x))))),
+        a=conv(),
+        b=lambda: nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1, groups=2),
+        n=norm(),
+        c=conv(4),
+        exported=True,
+    ),
+    "transposed, to a size that is asked for": net(
+        lambda m, x: m.b(m.a(x), output_size=(24, 24)),
+        a=conv(),
+        b=lambda: nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1),
+        floats={"b"},
     ),
     "one dimension": form(
         lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten(), nn.Linear(40, 5)),
         *(3, SIZE),
-        floats={"0"},
+        exported=True,
+    ),
+    "sound": form(
+        lambda: nn.Sequential(
+            nn.Conv1d(1, 8, 9, stride=4, padding=4, bias=False),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Conv1d(8, 8, 3, padding=2, dilation=2, groups=8, padding_mode="reflect"),
+            nn.Conv1d(8, 4, 1),
+            nn.ReLU(),
+            nn.ConvTranspose1d(4, 4, 4, stride=2, padding=1),
+            nn.AdaptiveAvgPool1d(1),
+            nn.Flatten(),
+            nn.Linear(4, 5),
+        ),
+        *(1, 64),
         exported=True,
     ),
     "three dimensions": form(
-        lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.Flatten()), *(2, 4, 5, 5), refused="nothing to"
+        lambda: nn.Sequential(nn.Conv3d(2, 4, 3), nn.BatchNorm3d(4), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5)),
+        *(2, 4, 5, 5),
+        exported=True,
     ),
     "features": form(
         lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5)), 6, exported=True
@@ -202,11 +248,73 @@ SUBCLASSES = {
     "a function with weights of its own": net(
         lambda m, x: F.conv2d(m.a(x), m.kernel), a=conv(), kernel=lambda: nn.Parameter(torch.randn(5, 4, 1, 1))
     ),
+    "functions of one dimension, and back": net(
+        lambda m, x: F.conv_transpose1d(F.relu(F.conv1d(x, m.w, m.b, 2, 1)), m.w, stride=2, padding=1),
+        *(3, SIZE),
+        w=lambda: nn.Parameter(torch.randn(4, 3, 4)),
+        b=lambda: nn.Parameter(torch.randn(4)),
+        exported=True,
+    ),
+    "a matrix of its own": net(
+        lambda m, x: torch.matmul(F.relu(x @ m.w), m.v),
+        6,
+        w=lambda: nn.Parameter(torch.randn(6, 8)),
+        v=lambda: nn.Parameter(torch.randn(8, 5)),
+        exported=True,
+    ),
+    "weights that the picture makes": net(
+        lambda m, x: F.conv2d(
+            m.a(x), x.mean((0, 2, 3)).reshape(1, 3, 1, 1).expand(2, 3, 1, 1)[:, :2].repeat(1, 2, 1, 1)
+        ),
+        a=conv(),
+        floats={"conv2d"},
+    ),
     "tokens": net(
         lambda m, x: m.b(F.gelu(m.a(m.patch(x).flatten(2).transpose(1, 2)))).mean(1),
         patch=conv(3, 8, 4, stride=4, padding=0),
         a=linear(8, 16),
         b=linear(16, 8),
+        exported=True,
+    ),
+    "tokens mixed": net(
+        lambda m, x: (lambda t: m.b(t + m.a(t.transpose(1, 2)).transpose(1, 2)))(m.patch(x).flatten(2).transpose(1, 2)),
+        patch=conv(3, 8, 4, stride=4, padding=0),
+        a=linear(9, 9),
+        b=linear(8),
+        exported=True,
+    ),
+    "a norm of channels that lie last": net(
+        lambda m, x: (lambda y: y + m.c(F.gelu(m.b(m.n(m.a(y).permute(0, 2, 3, 1))))).permute(0, 3, 1, 2))(m.stem(x)),
+        stem=conv(3, 8, 2, stride=2, padding=0),
+        a=conv(8, 8, groups=8),
+        n=lambda: nn.LayerNorm(8),
+        b=linear(8, 32),
+        c=linear(32, 8),
+        exported=True,
+    ),
+    "attention by a function": form(lambda: Attends(F.scaled_dot_product_attention), exported=True),
+    "attention by hand": form(
+        lambda: Attends(lambda q, k, v: (q * 0.5 @ k.transpose(-2, -1)).softmax(dim=-1) @ v), exported=True
+    ),
+    "attention to what came before": form(
+        lambda: Attends(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
+        floats={"scaled_dot_product_attention"},
+    ),
+    "attention with a mask": form(
+        lambda: Attends(
+            lambda q, k, v: (
+                (q @ k.transpose(-2, -1)).masked_fill(torch.ones(9, 9).triu(1) > 0, -torch.inf).softmax(-1) @ v
+            )
+        ),
+        exported=True,
+    ),
+    "attention with a mask of numbers": form(
+        lambda: Attends(lambda q, k, v: (q @ k.transpose(-2, -1) - 100 * torch.ones(9, 9).triu(1)).softmax(-1) @ v)
+    ),
+    "windows that are shifted": net(
+        lambda m, x: m.b(torch.roll(m.a(x), (-2, -2), (2, 3)).reshape(-1, 4, 3, 4, 3, 4).permute(0, 2, 4, 3, 5, 1)),
+        a=conv(),
+        b=linear(4),
         exported=True,
     ),
     "recurrent": net(lambda m, x: m.a(x[:, 0])[0], a=lambda: nn.GRU(SIZE, 4), refused="nothing to"),

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -48,19 +47,3 @@ def test_kernels_on_binder_get_what_importing_edgelab_sets(dockerfile):
 @pytest.mark.parametrize("package", ["torch", "torchvision", "onnxruntime", "jupyterlab", "ipywidgets", "numpy"])
 def test_every_package_that_labs_import_is_pinned_exactly(package):
     assert re.search(rf"^{package}==\d", PINS, re.MULTILINE)
-
-
-def test_a_fork_writes_its_name_into_one_place():
-    readme = (ROOT / "README.md").read_text()
-    last = readme.splitlines()[-1]
-    name, page = re.fullmatch(
-        r"\[binder\]: https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/main\?urlpath=(\S+)", last
-    ).groups()
-    assert "badge_logo.svg)][binder]" in readme
-    assert (ROOT / unquote(page).removeprefix("lab/tree/")).is_file()
-    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
-    tracked = (
-        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip("\0").split("\0")
-    )
-    found = {path: (ROOT / path).read_bytes().count(name.encode()) for path in tracked if (ROOT / path).is_file()}
-    assert {path: count for path, count in found.items() if count} == {"README.md": 1}

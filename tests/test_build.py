@@ -93,8 +93,8 @@ def test_two_builds_give_the_same_bytes(labs: Path):
 def test_learners_get_a_stub_and_no_hidden_or_solution_cell(source: Path):
     notebook = build.learner(source)
     ids = [re.sub("-[0-9a-f]{8}$", "", cell.id) for cell in notebook.cells]
-    assert ids == ["text", "setup", "text", "half", "half-check", "code"]
-    exercise = notebook.cells[3]
+    assert ids == ["install-edgelab", "text", "setup", "text", "half", "half-check", "code"]
+    exercise = notebook.cells[4]
     assert exercise.source.splitlines()[2:] == [
         "    # YOUR CODE HERE",
         '    raise NotImplementedError("Exercise 1: write your code here")',

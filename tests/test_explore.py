@@ -1,11 +1,14 @@
+import re
+
 import pytest
 import torch
 
 from edgelab import data, explore, measure, models
-from edgelab.course import progress
+from edgelab.course import folder, progress
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots, prediction, table
 from edgelab.explore.explorer import Explorer, choice, slider
+from edgelab.explore.html import HtmlTable
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 
@@ -107,6 +110,19 @@ def test_a_prediction_is_compared_with_the_measurement(measured, words):
     assert words in explore.reveal("speed", measured).value
 
 
+def test_words_are_set_from_the_left_and_numbers_from_the_right():
+    rows = [["a", "1\u202f024 (3)", "LiteRT", "✗ 6 / 33 ms", "–"], ["b", "−0.5×", "–", "<b>7</b>", ""]]
+    shown = HtmlTable(["model", "bytes", "runtime", "limit", "ms"], rows)._repr_html_()
+    left = re.findall(r"<t[dh][^>]*text-align: left[^>]*>(.*?)</t[dh]>", shown)
+    assert left == ["model", "runtime", "a", "LiteRT", "b", "–"]
+
+
+def test_a_table_of_many_columns_is_set_smaller_on_a_narrow_page_alone():
+    few, many = (HtmlTable(["x"] * count, [["1"] * count])._repr_html_() for count in (7, 8))
+    assert "max-width: 70rem" in many
+    assert "<style>" not in few
+
+
 def test_the_progress_board_shows_the_points_of_passed_checks():
     before = explore.progress_board().value
     assert "Points: 0 of 10" in before
@@ -153,6 +169,26 @@ def test_a_row_is_kept_replaced_and_shown(tiny_dataset):
     assert peak not in (early := table.show(tiny_dataset, without=("peak", "energy"))._repr_html_())
     assert energy not in early
     assert early.count("<th") - early.count("<thead") == early.count("<td") + 2
+
+
+def test_a_row_says_on_how_many_pictures_it_was_counted_all_unless_told_otherwise(tiny_dataset):
+    model = models.resnet((8, 16, 32), num_classes=2).eval()
+    table.add("on all", model, tiny_dataset, accuracy=0.75)
+    table.add("on some", model, tiny_dataset, accuracy=0.6, pictures=10)
+    assert {name: row.pictures for name, row in table.rows("toy").items()} == {"on all": 20, "on some": 10}
+    shown = table.show(tiny_dataset)._repr_html_()
+    assert "75.00 ± 17.84, 20<" in shown
+    assert "60.00 ± 25.96, 10<" in shown
+
+
+def test_a_row_of_before_pictures_were_counted_is_shown_without_them(tiny_dataset):
+    old = row(accuracy=0.75).as_dict()
+    del old["pictures"]
+    with folder.edit(folder.state_dir() / table.FILE) as state:
+        state["toy/old"] = old
+    assert table.rows("toy")["old"].pictures is None
+    assert "<td>75.00</td>" in table.show(tiny_dataset)._repr_html_()
+    assert "On the front: old" in table.pareto_plot(tiny_dataset).description
 
 
 def row(**fields):

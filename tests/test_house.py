@@ -1,5 +1,6 @@
 """What the files at the root say of the course is the same everywhere."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -66,3 +67,48 @@ def test_both_pages_name_every_lab():
     for page, folder in (("README.md", "labs"), ("README.es.md", "labs/es")):
         linked = re.findall(rf"\]\({folder}/(\d\d_\w+\.ipynb)\)", (ROOT / page).read_text("utf-8"))
         assert linked == sorted(path.name for path in (ROOT / folder).glob("[0-9]*.ipynb"))
+
+
+def text_without_encoding(code: str) -> list[int]:
+    """Return the lines of `code` on which a text file is opened in the encoding that the system happens to have."""
+    found = []
+    for call in ast.walk(ast.parse(code)):
+        if not isinstance(call, ast.Call) or any(word.arg == "encoding" for word in call.keywords):
+            continue
+        name = getattr(call.func, "attr", None) or getattr(call.func, "id", None)
+        mode = next(
+            (one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)), ""
+        )
+        as_path = isinstance(call.func, ast.Attribute) and re.fullmatch("[rwax]t?[+]?", mode)  # path.open("a")
+        if (
+            (name == "read_text" and not call.args)
+            or (name == "write_text" and len(call.args) < 2)
+            or (name == "open" and as_path)
+            or (isinstance(call.func, ast.Name) and name == "open" and "b" not in mode)
+        ):
+            found.append(call.lineno)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("path.read_text()", [1]),
+        ("path.read_text('utf-8')", []),
+        ("\npath.write_text(text)", [2]),
+        ("path.write_text(text, encoding='utf-8')", []),
+        ("open(name)", [1]),
+        ("open(name, 'rb')", []),
+        ("path.open('a')", [1]),
+        ("Image.open(path), path.open('rb')", []),
+    ],
+)
+def test_what_opens_a_text_in_any_encoding_is_found(code: str, lines: list[int]):
+    assert text_without_encoding(code) == lines
+
+
+def test_the_package_reads_and_writes_text_as_utf_8():
+    """Windows' own encoding is another one, and would read our accents, or a learner's, as something else."""
+    files = [*sorted((ROOT / "edgelab").rglob("*.py")), ROOT / "hatch_build.py"]
+    found = {path.relative_to(ROOT).as_posix(): text_without_encoding(path.read_text("utf-8")) for path in files}
+    assert {path: lines for path, lines in found.items() if lines} == {}

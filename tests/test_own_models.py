@@ -51,7 +51,8 @@ def test_it_is_the_learners_own_model(name, form, tmp_path):
         runner = Runner.open(to_onnx(converted, images[:8], tmp_path / "model.onnx"))
         got, want = runner(images), run(converted, images)
         counts = operators(tmp_path / "model.onnx")
-        assert counts["QLinearConv"] + counts["QGemm"] == sum(layer.integer for layer in layer_report(converted))
+        kernels = sum(counts[kernel] for kernel in ("QLinearConv", "QGemm", "QLinearMatMul"))
+        assert kernels == sum(layer.integer for layer in layer_report(converted))
         grids = [module.scale for module in converted.modules() if isinstance(module, FakeQuantize)]
         step = float(grids[-1]) if grids else 1e-4
         assert ((got - want).abs() < 1.5 * step).float().mean() > 0.99

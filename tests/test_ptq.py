@@ -302,16 +302,17 @@ def test_the_callers_model_stays_as_it_was(training):
 
 
 def test_the_report_says_which_layers_are_in_float_and_why(capsys):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 4, 2), nn.Flatten(), nn.Linear(196, 2))
+    tokens = nn.TransformerEncoderLayer(36, 2, 8, batch_first=True)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), tokens, nn.Flatten(), nn.Linear(144, 2))
     converted = convert(calibrate(prepare(model, QuantizationConfig(skip=("4",))), images()))
     report = {layer.name: (layer.kind, layer.integer, layer.asked) for layer in layer_report(converted)}
     assert report == {
         "0": ("Conv2d", True, False),
-        "2": ("ConvTranspose2d", False, False),
+        "2": ("TransformerEncoderLayer", False, False),
         "4": ("Linear", False, True),
     }
-    why = "there is no integer kernel for ConvTranspose2d"
-    assert capsys.readouterr().out == f"1 of 3 layers stay in float: 2 (ConvTranspose2d: {why}).\n"
+    why = "there is no integer kernel for TransformerEncoderLayer"
+    assert capsys.readouterr().out == f"1 of 3 layers stay in float: 2 (TransformerEncoderLayer: {why}).\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A row of the table agrees with the functions that make up its parts, and the table with its rows."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from edgelab.measure import (
     peak_activation_bytes,
     rich_table,
     saved_bytes,
+    share_half_width,
 )
 from edgelab.measure.report import Deployed, cells, headings
 
@@ -72,7 +74,42 @@ def test_cells_are_in_the_units_of_their_headings():
     assert shown["size (KiB)"] == "4\u202f806" and shown["MACs (M)"] == "194.7"
     assert shown["latency p50 (p95) (ms)"] == "3.63 (4.20)" and shown["peak memory (KiB)"] == "768"
     assert shown["runtime, threads"] == "PyTorch, 1"
-    assert shown["energy, estimated (mJ)"] == "1.700" and shown["accuracy (%)"] == "97.31"
+    assert shown["energy, estimated (mJ)"] == "1.700" and shown["accuracy (%), test pictures"] == "97.31"
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.9731, 0.9994, 1.0])
+def test_a_row_says_on_how_many_pictures_its_accuracy_was_counted_and_how_far_chance_may_have_moved_it(accuracy):
+    shown = cells(replace(ROW, accuracy=accuracy, pictures=3_000))[-1]
+    low, high = wilson(round(3_000 * accuracy), 3_000)
+    assert shown == f"{100 * accuracy:.2f} ± {100 * (high - low) / 2:.2f}, 3\u202f000"
+    assert high > low
+
+
+def wilson(right, count):
+    """Return the shares p that `right` of `count` does not refute: |p - right / count| <= 1.96 sqrt(p (1 - p) / count).
+
+    By bisection on either side, from the definition and not from the formula for its ends.
+    """
+    found = right / count
+
+    def refuted(p):
+        return abs(p - found) > 1.96 * (p * (1 - p) / count) ** 0.5
+
+    ends = []
+    for outside in (0.0, 1.0):
+        inside = found
+        for _step in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if refuted(middle) else (middle, outside)
+        ends.append(inside)
+    return ends
+
+
+def test_an_interval_of_no_pictures_is_refused():
+    with pytest.raises(ValueError, match=r"no share: 0\.5 of 0"):
+        share_half_width(0.5, 0)
+    with pytest.raises(ValueError, match="no share: 96 of 100"):
+        share_half_width(96, 100)
 
 
 def test_markdown_has_a_line_for_each_model_and_a_column_for_each_heading():

@@ -27,12 +27,13 @@ def labs(tmp_path_factory) -> Path:
     """Return a learner's folder with a table on two data sets, one of them in a folder of their own."""
     tmp_path = tmp_path_factory.mktemp("learner")
     (tmp_path / "edge-labs" / STATE).mkdir(parents=True)
-    rows = {
+    rows: dict[str, dict] = {
         "signs/baseline": row(size_bytes=4_900_000, p50_ms=3.3, energy_j=1.7e-3, accuracy=0.9603, peak_bytes=786_432),
         "signs/int8 PTQ": row(size_bytes=1_260_000, p50_ms=0.9, accuracy=0.9593, runtime="ONNX Runtime"),
-        "signs/my own / wide": row(),
+        "signs/my own / wide": row(pictures=3_000),
         "/home/ada/leaves/tiny": row(accuracy=0.8),
     }
+    del rows["signs/baseline"]["pictures"]  # as rows were kept before pictures were counted
     (tmp_path / "edge-labs" / STATE / "table.json").write_text(json.dumps(rows))
     return tmp_path / "edge-labs"
 
@@ -61,6 +62,8 @@ def test_the_page_shows_every_row_and_each_front_in_the_readers_theme(written: P
     assert shown.count("<svg") == 4
     assert shown.count('<th scope="row">') == 3
     assert "my own / wide" in shown
+    assert '<td class="number">91.70 ± 0.99, 3\u202f000</td>' in shown
+    assert '<td class="number">96.03</td>' in shown  # nobody kept on how many
     assert "On the front: baseline, int8 PTQ, my own / wide" in shown
     assert "color-scheme: light dark" in shown and "currentColor" in shown
     assert re.findall(r'<script|(?:src|href)="(?!#)', shown) == []  # nothing is fetched
@@ -68,8 +71,10 @@ def test_the_page_shows_every_row_and_each_front_in_the_readers_theme(written: P
 
 def test_the_csv_has_plain_numbers(written: Path):
     text = (written / "table-signs.csv").read_text("utf-8-sig")
-    first, *_others = csv.DictReader(io.StringIO(text))
+    first, _second, last = csv.DictReader(io.StringIO(text))
     assert (first["model"], int(first["size_bytes"]), float(first["accuracy"])) == ("baseline", 4_900_000, 0.9603)
+    assert (first["pictures"], last["pictures"]) == ("", "3000")
+    assert (first["accuracy_half_width"], round(float(last["accuracy_half_width"]), 4)) == ("", 0.0099)
 
 
 def test_pictures_are_light_and_dark(written: Path):

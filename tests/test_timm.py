@@ -52,6 +52,59 @@ def test_it_answers_in_onnx_runtime_as_its_float_self(name, tmp_path):
     assert counts["QLinearConv"] + counts["QGemm"] == len(layer_report(converted))
 
 
+# Small networks of tokens or of channels that lie last, and how many products of activations each has.
+OF_TOKENS = {
+    "VisionTransformer": ({"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 2}, 4),
+    "MlpMixer": ({"img_size": 32, "patch_size": 8, "embed_dim": 64, "num_blocks": 2}, 0),
+    "ConvNeXt": ({"patch_size": 2, "depths": (1, 1, 1, 1), "dims": (16, 32, 48, 64)}, 0),
+    "SwinTransformer": (
+        {"img_size": 32, "patch_size": 2, "window_size": 4, "embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4)},
+        8,
+    ),
+}
+
+
+def of_tokens(kind):
+    """Return a small network of timm with weights that do something, images, and its number of products."""
+    import timm.models
+
+    import edgelab  # noqa: F401 (which prepares torchvision, that timm imports)
+
+    torch.manual_seed(0)
+    options, products = OF_TOKENS[kind]
+    model = getattr(timm.models, kind)(num_classes=16, **options).eval()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+    return model, torch.randn(16, 3, 32, 32), products
+
+
+@pytest.mark.parametrize("kind", OF_TOKENS)
+def test_every_layer_and_product_of_a_network_of_tokens_is_in_integers(kind):
+    model, images, products = of_tokens(kind)
+    converted = convert(calibrate(prepare(model), images))
+    report = layer_report(converted)
+    layers = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert len(report) == len(layers) + products
+    assert [layer.name for layer in report if not layer.integer] == []
+    with torch.no_grad():
+        assert sqnr(model(images), converted(images)) > 18
+
+
+@pytest.mark.parametrize("kind", ["VisionTransformer", "ConvNeXt"])
+def test_onnx_runtime_has_an_integer_kernel_for_each_of_them(kind, tmp_path):
+    model, images, products = of_tokens(kind)
+    converted = convert(calibrate(prepare(model), images))
+    path = to_onnx(converted, images[:2], tmp_path / "model.onnx")
+    counts = operators(path)
+    layers = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in model.modules())
+    assert (counts["QLinearConv"] + counts["QGemm"], counts["QLinearMatMul"]) == (layers, products)
+    assert counts["QLinearSoftmax"] == products / 2
+    assert not any(counts[kernel] for kernel in ("Conv", "FusedConv", "Gemm", "MatMul", "FusedMatMul", "Softmax"))
+    with torch.no_grad():
+        assert sqnr(model(images), Runner.open(path)(images)) > 18
+
+
 @pytest.mark.long
 @pytest.mark.alone
 @pytest.mark.parametrize("name", NETWORKS)

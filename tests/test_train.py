@@ -93,6 +93,19 @@ def test_what_was_trained_is_remembered_and_what_was_interrupted_is_not(easy, tm
                 train.fit(other, easy, **{**options, **changed})
 
 
+def test_what_a_model_has_said_is_not_asked_again_but_other_weights_and_other_pictures_are(easy, tmp_path, monkeypatch):
+    said = train.remembered(small_net(), easy[:30], tmp_path / "models")
+    assert torch.equal(said, train.predict(small_net(), easy[:30]))
+    asked = []
+    monkeypatch.setattr(train, "predict", lambda model, split: asked.append(len(split)) or torch.zeros(len(split), 2))
+    assert torch.equal(train.remembered(small_net(), easy[:30], tmp_path / "models"), said)
+    assert asked == []
+    train.remembered(small_net(1), easy[:30], tmp_path / "models")
+    train.remembered(small_net(), easy[:31], tmp_path / "models")
+    train.remembered(small_net(), easy[:30], tmp_path / "elsewhere")
+    assert asked == [30, 31, 30]
+
+
 @pytest.mark.parametrize(("slow", "left"), [(2, 1), (1, 2)], ids=["a busy machine", "a quiet one"])
 def test_training_falls_back_to_one_thread_where_two_are_slower(slow, left, monkeypatch):
     now, threads = [0.0], [2]

@@ -251,7 +251,7 @@ def main(
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         Bar(len(left), "trainings") as bar,
-        (out / "trainings.jsonl").open("a") as log,
+        (out / "trainings.jsonl").open("a", encoding="utf-8") as log,
     ):
         while True:
             ready = [job for job in left if all(path_of(out, other).exists() for other in _trained_teachers(job))]
@@ -280,7 +280,7 @@ def as_job(row: dict[str, Any]) -> Job:
 def trainings(out: Path) -> list[dict[str, Any]]:
     """Return the finished trainings in a folder."""
     path = out / "trainings.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":

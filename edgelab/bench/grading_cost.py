@@ -139,7 +139,9 @@ def _autograde(course: Path, nbgrader: Path, cells: list[Cell], submissions: int
     kernel = home / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "bench", "language": "python"}))
+    (kernel / "kernel.json").write_text(
+        json.dumps({"argv": argv, "display_name": "bench", "language": "python"}), "utf-8"
+    )
     _write(home / "source" / ASSIGNMENT, _for_nbgrader(cells, "### BEGIN SOLUTION\n{}\n### END SOLUTION"))
     for number in range(submissions):
         _write(home / "submitted" / f"learner{number:03d}" / ASSIGNMENT, _for_nbgrader(cells, "{}"))

@@ -1,5 +1,6 @@
-"""Quantization in figures: int8 without training, what it costs MobileNets, and training for few bits."""
+"""Quantization in figures: int8 without training, of other kinds of networks too, and training for few bits."""
 
+import inspect
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import fx, nn
 
 from edgelab import data
@@ -29,7 +31,15 @@ Made = TypeVar("Made")
 DATASETS = ("signs", "fashion-mnist")
 CALIBRATION_IMAGES = 512
 SEEDS = (0, 1, 2)
+OTHER_IMAGES = 64  # that calibrate the untrained networks of other kinds
 LESSONS = 12_000  # training images of the few-bit trainings, one pass: as many as lab 04 takes
+
+
+# A vision transformer and a ConvNeXt, small ones, by timm's classes and their options.
+OTHER_KINDS = {
+    "vision transformer": ("VisionTransformer", {"patch_size": 4, "embed_dim": 128, "depth": 4, "num_heads": 4}),
+    "ConvNeXt": ("ConvNeXt", {"patch_size": 2, "depths": (1, 1, 2, 1), "dims": (32, 64, 128, 256)}),
+}
 
 
 def claims(*, training: bool = True) -> Iterator[Claim]:
@@ -38,6 +48,8 @@ def claims(*, training: bool = True) -> Iterator[Claim]:
         yield from int8_without_training(dataset)
         for name in ("mobilenet_v2_050", "mobilenet_v1_025"):
             yield from mobilenet_cures(dataset, name)
+    for name in OTHER_KINDS:
+        yield from other_kind(name)
     for dataset in DATASETS if training else ():
         yield from four_bits(dataset)
         yield from curve(dataset)
@@ -107,6 +119,35 @@ def mobilenet_cures(dataset: str, name: str) -> list[Claim]:
         *claims,
         Claim(row, lost(cured), at_most=0.5),
     ]
+
+
+def other_kind(name: str) -> Iterator[Claim]:
+    """Yield what int8 makes of a small network of timm, untrained, calibrated on signs: its file and its latency.
+
+    It needs timm, which comes with `edgelab[test]`; without it, it yields nothing but a printed line.
+    """
+    try:
+        import timm.models
+    except ImportError:
+        print(f"{name}: not measured, for want of timm (pip install timm).")
+        return
+    kind, options = OTHER_KINDS[name]
+    size = {"img_size": 32} if "img_size" in inspect.signature(getattr(timm.models, kind)).parameters else {}
+    torch.manual_seed(0)
+    model = getattr(timm.models, kind)(num_classes=16, **size, **options).eval()
+    images = data.normalize(data.load("signs").train.images[:OTHER_IMAGES])
+    with tempfile.TemporaryDirectory() as folder:
+        floating, ours, theirs = (Path(folder) / f"{part}.onnx" for part in ("float", "ours", "theirs"))
+        to_onnx(model, images[:1], floating)
+        to_onnx(convert(calibrate(prepare(model), images)), images[:1], ours)
+        onnxruntime_quantizers.quantize_static(floating, theirs, images)
+        run = {path: Runner.open(path).once(images[:1]) for path in (floating, ours, theirs)}
+        faster = compare_latency({"float": run[floating], "ours": run[ours]})
+        against = compare_latency({"ours": run[ours], "theirs": run[theirs]})
+        smaller = floating.stat().st_size / ours.stat().st_size
+    yield Claim(f"{name}: file smaller", smaller, "x", at_least=3.4)
+    yield Claim(f"{name}: faster than ONNX Runtime fp32", faster.ratio, "x", at_least=1.0)
+    yield Claim(f"{name}: latency over ONNX Runtime's own int8", against.ratio, "x", at_most=1.05)
 
 
 def four_bits(dataset: str) -> list[Claim]:

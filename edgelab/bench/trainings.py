@@ -22,7 +22,7 @@ def whole(history: History) -> History:
 
 def read(path: Path) -> dict:
     """Return the content of a JSON file, nothing where there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def write(path: Path, content: dict) -> None:

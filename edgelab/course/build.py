@@ -12,19 +12,21 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from edgelab.course import translate
+from edgelab.course import address, translate
 from edgelab.course.code_words import reworded
 from edgelab.course.folder import write_whole
 from edgelab.course.source import GRADED, BuildError, Cell, Problem, read_source, solved, stub
 from edgelab.errors import EdgelabError
-from edgelab.i18n import _, reload_catalogues
+from edgelab.i18n import _, reload_catalogues, translator
 
 TRANSLATIONS = ("es",)
 PACKAGE = Path(__file__).parent.parent
 
 
 def build(labs: Path) -> list[Path]:
-    """Write the learners' notebooks of a labs folder, and return those that changed. What lacks Spanish stays English.
+    """Write the learners' notebooks of a labs folder, and return what changed. What lacks Spanish stays English.
+
+    In a checkout, the package's catalogue and the READMEs' links to where labs open are written as well.
 
     Raises:
         BuildError: all that is malformed in the sources; nothing is written then.
@@ -36,7 +38,8 @@ def build(labs: Path) -> list[Path]:
             write_whole(mo, translate.compiled(po))
             changed.append(mo)
             reload_catalogues()  # stubs take their words from it
-    for path, content in _learner_notebooks(labs).items():
+    written = _learner_notebooks(labs) | (address.pages(labs.parent) if _has_package(labs) else {})
+    for path, content in written.items():
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, content)
@@ -61,7 +64,7 @@ def check(labs: Path) -> list[Problem]:
     if not problems:
         problems += _stale(labs)
     if _has_package(labs):
-        problems += catalogue_problems()
+        problems += catalogue_problems() + _stale_pages(labs.parent)
     return problems
 
 
@@ -204,6 +207,12 @@ def _stale(labs: Path) -> list[Problem]:
     return problems
 
 
+def _stale_pages(root: Path) -> list[Problem]:
+    text = "a link leads elsewhere than to pyproject.toml's Repository: run `edgelab build`"
+    pages = {path: (path.read_bytes(), content) for path, content in address.pages(root).items()}
+    return [Problem(path, _first_difference(*pair), text) for path, pair in pages.items() if pair[0] != pair[1]]
+
+
 def _first_difference(found: bytes, content: bytes) -> int:
     """Return the number of the first line that differs."""
     pairs = zip(found.split(b"\n"), content.split(b"\n"), strict=False)
@@ -213,6 +222,7 @@ def _first_difference(found: bytes, content: bytes) -> int:
 
 def _notebook(source: Path, lang: str, cells: list[tuple[Cell, str]]) -> NotebookNode:
     translated = {} if lang == "en" else translate.translations(po_path(source, lang))
+    translated[address.COMMENT] = translator(lang)(address.COMMENT)
     nodes = []
     for cell, text in cells:
         if cell.kind == "markdown":
@@ -231,6 +241,8 @@ def _notebook(source: Path, lang: str, cells: list[tuple[Cell, str]]) -> Noteboo
 
 def _metadata(cell: Cell) -> dict:
     """Return what a grader and the progress board need to know of a cell: name, role, exercise and points."""
+    if cell.id == address.FIRST_CELL:
+        return {"jupyter": {"source_hidden": True}}  # a lab begins with its title; a click shows the code
     if not cell.name:
         return {}
     mark: dict = {"name": cell.name}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgelab.course import locks
 from edgelab.errors import EdgelabError
 from edgelab.i18n import LANGUAGES, _
 
@@ -130,28 +131,13 @@ def _set_aside(path: Path) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes. The system lets go of it when its process dies, so it never goes stale."""
+    """Hold a lock between processes, by the file at `path`."""
     with path.open("ab") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            while True:
-                try:
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten tries, one a second
-                    break
-                except OSError:
-                    continue
-            try:
-                yield
-            finally:
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield  # closing the file lets go
+        locks.lock(file)
+        try:
+            yield
+        finally:
+            locks.unlock(file)
 
 
 def _umask() -> int:

@@ -118,7 +118,7 @@ class _PeakMemory(threading.Thread):
 def _high_water_mark(pid: int) -> int:
     """Return the peak that Linux kept for the process itself, which sampling may have missed; 0 elsewhere."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text("utf-8")
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)

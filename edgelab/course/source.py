@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgelab.course.address import FIRST_CELL, first_cell
 from edgelab.errors import EdgelabError
 from edgelab.i18n import LANGUAGES, translator
 
@@ -79,12 +80,14 @@ class Cell:
 
 
 def read_source(path: Path) -> list[Cell]:
-    """Return the lab's cells.
+    """Return the lab's cells, behind the one with which every lab begins: it installs the course where it is missing.
 
     Raises:
         BuildError: all that is malformed in the file.
+        EdgelabError: no address is known to install it from.
     """
-    return parse(path.read_text("utf-8"), path)
+    cells = parse(path.read_text("utf-8"), path)
+    return [Cell("code", FIRST_CELL, "", "", 0, first_cell(), "", cells[0].line), *cells]
 
 
 def parse(text: str, path: Path) -> list[Cell]:

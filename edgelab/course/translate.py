@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polib
 
+from edgelab.course.address import FIRST_CELL
 from edgelab.course.code_words import words
 from edgelab.course.folder import write_whole
 from edgelab.course.source import BuildError, Cell, Problem, stub
@@ -39,7 +40,7 @@ def cell_messages(path: Path, cells: Iterable[Cell]) -> list[Message]:
     for cell in cells:
         if cell.kind == "markdown":
             messages.append(Message(cell.source, path, cell.line))
-        elif cell.role not in ("hidden", "solution"):
+        elif cell.role not in ("hidden", "solution") and cell.id != FIRST_CELL:  # which the package's catalogue has
             found = (one.text for one in words(stub(cell.source, cell.number)))
             messages += [Message(text, path, cell.line) for text in found if text != _IN_EVERY_STUB]
     return messages

@@ -140,7 +140,8 @@ def _own(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object]
     model, example = load_own(name, normalize(loaded.test.images[:1]))
     unmeasured: dict[str, str] = {}
     accuracy = _unless_refused(lambda: _accuracy_of(model, loaded), "accuracy", unmeasured)
-    row = measure_model(model, example, threads=threads, accuracy=accuracy)
+    pictures = None if accuracy is None else len(loaded.test)
+    row = measure_model(model, example, threads=threads, accuracy=accuracy, pictures=pictures)
     return Runner(model).once(example), Measured(row, unmeasured=unmeasured or None)
 
 
@@ -148,7 +149,8 @@ def _zoo(name: str, loaded: Dataset, threads: int) -> tuple[Callable[[], object]
     model = load_pretrained(name, loaded.name)
     image = normalize(loaded.test.images[:1])
     run = Runner(model).once(image)
-    row = measure_model(model, image, threads=threads, accuracy=evaluate(model, loaded.test))
+    accuracy = evaluate(model, loaded.test)
+    row = measure_model(model, image, threads=threads, accuracy=accuracy, pictures=len(loaded.test))
     return run, Measured(row)
 
 
@@ -161,7 +163,8 @@ def measure_file(name: str | Path, loaded: Dataset, threads: int) -> tuple[Calla
     run = any_run(path, threads)
     costs = file_costs(path)
     unmeasured: dict[str, str] = {}
-    accuracy = _unless_refused(lambda: _accuracy(path, loaded, threads), "accuracy", unmeasured)
+    counted = _unless_refused(lambda: _accuracy(path, loaded, threads), "accuracy", unmeasured)
+    accuracy, pictures = counted or (None, None)
     latency = measure_latency(run, threads=threads, max_seconds=_SECONDS)
     arena_bytes = estimate = None
     if path.suffix == ".tflite":
@@ -179,6 +182,7 @@ def measure_file(name: str | Path, loaded: Dataset, threads: int) -> tuple[Calla
         energy_j=estimate_energy(costs.macs, costs.weight_bytes, precision=costs.precision),
         accuracy=accuracy,
         runtime="ONNX Runtime" if path.suffix == ".onnx" else "LiteRT",
+        pictures=pictures,
     )
     return run, Measured(row, arena_bytes, estimate, unmeasured=unmeasured or None)
 
@@ -233,13 +237,16 @@ def _tflite_run(path: Path, threads: int) -> Callable[[], object]:
     return run
 
 
-def _accuracy(path: Path, loaded: Dataset, threads: int) -> float:
-    """Return the accuracy of a file on the test images; raise `EdgelabError` where it was not made for them."""
+def _accuracy(path: Path, loaded: Dataset, threads: int) -> tuple[float, int]:
+    """Return the accuracy of a file on the test images, and how many those are, in whole batches of the file's size.
+
+    Raise `EdgelabError` where it was not made for them.
+    """
     runner = Runner.open(path, threads=threads)
     images = loaded.test.images[: runner.batch]
     _must_name_classes(runner(normalize(images)), loaded)
     whole, batch_size = len(loaded.test) // runner.batch * runner.batch, max(1, 250 // runner.batch) * runner.batch
-    return evaluate(_as_it_takes_them(runner), loaded.test[:whole], batch_size=batch_size)
+    return evaluate(_as_it_takes_them(runner), loaded.test[:whole], batch_size=batch_size), whole
 
 
 def _accuracy_of(model: torch.nn.Module, loaded: Dataset) -> float:

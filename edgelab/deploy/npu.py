@@ -95,7 +95,7 @@ def npu_estimate(path: str | Path, *, accelerator: str = "ethos-u55-128") -> Npu
                 _("Vela cannot compile %(path)s: %(reason)s")
                 % {"path": path, "reason": lines[-1] if lines else f"exit code {done.returncode}"}
             )
-        row = next(csv.DictReader(summaries[0].read_text().splitlines()))
+        row = next(csv.DictReader(summaries[0].read_text("utf-8").splitlines()))
     estimate = _estimate(row, done.stdout, accelerator, system)
     if estimate.npu_share == 0:
         raise EdgelabError(_("Nothing of %(path)s runs on an NPU, which takes int8: quantize it.") % {"path": path})

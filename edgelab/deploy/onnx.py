@@ -33,7 +33,7 @@ from edgelab.quantization.graph import Weighted
 from edgelab.quantization.report import layer_report
 
 OPSET = 21
-_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul")
+_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
 _FLOAT_KERNELS = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 

@@ -127,7 +127,7 @@ def _linux_processor(root: Path) -> tuple[str, set[str]]:
 def _macos_processor() -> tuple[str, set[str]]:
     command = ["sysctl", "hw.optional", "machdep.cpu"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+        output = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=5).stdout
     except (OSError, subprocess.SubprocessError):
         return "", set()
     values = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 
 from edgelab.course import progress
 from edgelab.data import adopted
+from edgelab.explore.html import in_widget
 from edgelab.explore.plots import GREEN
 from edgelab.i18n import _
 
@@ -66,12 +67,12 @@ def progress_board() -> widgets.HTML:
     for row in progress.board():
         share = row.points / row.possible if row.possible else 0
         bar = (
-            '<div style="width: 12em; border: 1px solid currentColor; border-radius: 3px">'
+            '<div style="width: 8em; border: 1px solid currentColor; border-radius: 3px">'
             f'<div style="width: {share:.0%}; height: 0.7em; background: {GREEN}"></div></div>'
         )
         done = _("Points: %(points)d of %(possible)d") % {"points": row.points, "possible": row.possible}
         rows.append(
             f'<tr><td style="text-align: left">{escape(row.lab[:2])} · {escape(row.title)}</td>'
-            f"<td>{bar}</td><td>{escape(done)}</td></tr>"
+            f'<td>{bar}</td><td style="white-space: nowrap">{escape(done)}</td></tr>'
         )
-    return widgets.HTML(f"<table>{''.join(rows)}</table>")
+    return widgets.HTML(in_widget(f"<table>{''.join(rows)}</table>"))

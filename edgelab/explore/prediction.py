@@ -5,6 +5,7 @@ from html import escape
 import ipywidgets as widgets
 
 from edgelab.course import progress
+from edgelab.explore.html import in_widget
 from edgelab.i18n import _
 from edgelab.numbers import number
 
@@ -42,8 +43,9 @@ class Prediction(widgets.VBox):
         self.value = value
         self._slider.value = value
         self._slider.disabled = self._button.disabled = True
+        self._button.button_style = ""  # greyed out in blue it can't be read on a dark page
         text = _("You predicted %(value)s. It stays on record.") % {"value": self._number(value)}
-        self._status.value = f"<p>✓ {escape(text)}</p>"
+        self._status.value = in_widget(f"<p>✓ {escape(text)}</p>")
         for measured in _waiting.pop(self._name, []):
             measured.show(self)
 
@@ -81,10 +83,10 @@ class _Measured:
         else:
             text = _("It is measured. Run the cell of the prediction above, and lock it in: it then appears here.")
         style = "border-left: 3px solid; padding-left: 0.6em; font-style: italic"
-        self.widget.value = f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>'
+        self.widget.value = in_widget(f'<p class="edgelab-waiting" style="{style}">{escape(text)}</p>')
 
     def show(self, prediction: Prediction) -> None:
-        self.widget.value = prediction.comparison(self._value) + self._pictures()
+        self.widget.value = in_widget(prediction.comparison(self._value) + self._pictures())
 
     def alone(self, prediction: Prediction) -> str:
         """Return as HTML what was measured, beside no prediction."""

@@ -33,10 +33,12 @@ def add(
     accuracy: float,
     file: str | Path | None = None,
     precision: str = "fp32",
+    pictures: int | None = None,
 ) -> None:
     """Measure `model` on one core and keep it as row `name`; a row of that name and data set is replaced.
 
-    `accuracy` is on the test images of `dataset`, in [0, 1]. With `file`, size and latency are those of that file in
+    `accuracy` is on the test images of `dataset`, in [0, 1], or on the first so many `pictures` of them, where it was
+    not counted on all. With `file`, size and latency are those of that file in
     its runtime, which computes in `precision`, "fp32" or "int8", and the energy is that of the bytes which the file's
     weights take; parameters and MACs are still counted on `model`.
     """
@@ -47,7 +49,8 @@ def add(
         runtime = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT"}[runner.name]
         fetched = constant_bytes(file)
         deployed = Deployed(runner.once(image), size, precision, weight_bytes=fetched, runtime=runtime)
-    row = measure_model(model, image, deployed=deployed, accuracy=accuracy)
+    counted = len(dataset.test) if pictures is None else pictures
+    row = measure_model(model, image, deployed=deployed, accuracy=accuracy, pictures=counted)
     with edit(_file()) as state:
         state[f"{dataset.name}/{name}"] = row.as_dict()
 
@@ -180,7 +183,8 @@ def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -
             mew=1.5,
             label=name,
         )
-    plots.logarithmic(ax.xaxis, (1, 2, 5))
+    costs = [cost for cost, _accuracy in points.values()]
+    plots.logarithmic(ax.xaxis, (1, 2, 5) if max(costs) < 50 * min(costs) else (1, 3))  # more would overlap
     ax.set(xlabel=label, ylabel=_("accuracy (%)"))
     ax.margins(0.15)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -30,7 +30,9 @@ _STYLE = (
     BOTH_THEMES
     + """
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); gap: 1.5rem; }
-th[scope="row"] { white-space: nowrap; }
+.pictures div { overflow-x: auto; }
+.pictures svg { min-width: 28rem; }
+@media (min-width: 50rem) { th[scope="row"] { white-space: nowrap; } }
 """
 )
 _PAPERS = {"": ("#222222", "#ffffff"), "-dark": ("#e6e6e6", "#16191d")}  # ink and paper of a PNG
@@ -99,9 +101,12 @@ def _rows(table: Mapping[str, Row]) -> Iterator[str]:
 
 
 def as_csv(table: Mapping[str, Row]) -> bytes:
-    """Return the rows as CSV in plain numbers, under the names of `Row`'s fields: bytes, ms, joules, [0, 1]."""
+    """Return the rows as CSV in plain numbers, under the names of `Row`'s fields: bytes, ms, joules, [0, 1].
+
+    The last column is half the 95 % interval of the accuracy, where the pictures were counted.
+    """
     text = io.StringIO()
-    rows = {shown_row(name): row.as_dict() for name, row in table.items()}
+    rows = {shown_row(name): {**row.as_dict(), "accuracy_half_width": row.half_width} for name, row in table.items()}
     writer = csv.DictWriter(text, ["model", *next(iter(rows.values()))], lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({"model": name, **row} for name, row in rows.items())

@@ -10,7 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from edgelab.html_page import html_page
+from edgelab.html_page import BOTH_THEMES, html_page
 from edgelab.i18n import _, language
 
 Labs = Mapping[str, Mapping[str, int]]
@@ -20,15 +20,15 @@ _COLUMNS = [
     *("most often", "how often", "next", "how often next", "median seconds of a lab's run", "longest"),
 ]
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; }
-td, th { border-bottom: 1px solid #ddd; padding: .35rem .6rem; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-.bar { background: #eee; width: 8rem; height: .8rem; margin-top: .35rem; }
+_STYLE = (
+    BOTH_THEMES
+    + """
+body { max-width: 60rem; }
+.bar { background: var(--line); width: 8rem; height: .8rem; margin-top: .35rem; }
 .bar div { background: #0072b2; height: 100%; }
-.said { color: #444; font-size: .9rem; }
+td.said { color: var(--faint); min-width: 14rem; }
 """
+)
 
 
 def table(rows: Iterable[Mapping], labs: Labs) -> Iterator[Sequence]:
@@ -64,10 +64,12 @@ def _section(lab: str, lines: Sequence[Sequence]) -> Iterator[str]:
     yield f"<h2>{html.escape(lab)}</h2>"
     words = {"n": lines[0][3], "median": median, "longest": longest}
     yield f"<p>{html.escape(_('Graded: %(n)d. A run took %(median)s s, the longest %(longest)s s.') % words)}</p>"
-    heads = [_("exercise"), _("points, mean"), "", _("all"), _("none"), _("what stood in the way, and how often")]
+    heads = [_("exercise"), _("points, mean"), "", _("all points"), _("no points")]
+    heads.append(_("what stood in the way, and how often"))
     kinds = ["", "number", "", "number", "number", ""]
-    head = "".join(f'<th class="{kind}">{html.escape(text)}</th>' for text, kind in zip(heads, kinds, strict=True))
-    yield f"<table><tr>{head}</tr>"
+    cells = zip(heads, kinds, strict=True)
+    head = "".join(f'<th scope="col" class="{kind}">{html.escape(text)}</th>' for text, kind in cells)
+    yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>'
     for _lab, exercise, most, _count, mean, full, none, _untouched, *said in lines:
         reasons = [f"{count} × {text}" for text, count in ((said[0], said[1]), (said[2], said[3])) if count]
         yield (
@@ -76,7 +78,7 @@ def _section(lab: str, lines: Sequence[Sequence]) -> Iterator[str]:
             f"<td class='number'>{full}</td><td class='number'>{none}</td>"
             f"<td class='said'>{'<br>'.join(map(html.escape, reasons))}</td></tr>"
         )
-    yield "</table>"
+    yield "</tbody></table></div>"
 
 
 def _reasons(marks: Iterable[Mapping]) -> Counter[str]:
@@ -102,4 +104,15 @@ def _reason(mark: Mapping) -> str:
         return last[:_MAX_TEXT]
     if mark.get("error"):
         return str(mark["error"])
-    return _("its check was content (%(verdict)s)") % {"verdict": mark["verdict"]}
+    return _failed(mark["verdict"])
+
+
+def _failed(verdict: str) -> str:
+    """Return what became of an answer of which its check said nothing."""
+    words = {
+        "crashed": _("it brought Python down"),
+        "memory": _("it took more memory than there is"),
+        "time": _("it did not come to an end in time"),
+        "output": _("it printed far too much"),
+    }
+    return words.get(verdict, _("its check was content, and other inputs were not"))

@@ -26,7 +26,7 @@ from edgelab.course.translate import translations
 from edgelab.grading.mark import Graded, Mark
 from edgelab.grading.run import CellRun
 from edgelab.grading.sandbox import PACKAGE
-from edgelab.html_page import html_page
+from edgelab.html_page import BOTH_THEMES, html_page
 from edgelab.i18n import translator
 
 MAX_TEXT = 20_000
@@ -34,21 +34,30 @@ MAX_PICTURE = 2_000_000
 MAX_PAGE = 8_000_000  # characters of code and outputs, shared among the exercises
 MAX_CELLS = 50  # of one exercise
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+_STYLE = (
+    BOTH_THEMES
+    + """
+:root { --wrong: #fdf3f4; --right: #f1faf4; --word: #00528c; --text: #a3410a; --name: #6b2fa0; --digits: #1b6e6e; }
+@media (prefers-color-scheme: dark) {
+  :root { --wrong: #3b1f23; --right: #17301f; --word: #7cc0f5; --text: #f0a878; --name: #c9a2f0; --digits: #6fc7c0; }
+}
+body { max-width: 50rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-h3 { font-size: 1.05rem; } h2 { border-top: 1px solid #ddd; padding-top: 1rem; }
-pre { background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }
-img { max-width: 100%; }
-.output pre { background: none; border-left: 3px solid #ccc; }
+h3 { font-size: 1.05rem; } h2 { border-top: 1px solid var(--line); padding-top: 1rem; }
+pre { background: var(--band); padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }
+img { max-width: 100%; background: #fff; }
+.output pre { background: none; border-left: 3px solid var(--line); }
+.output { overflow-x: auto; }
 .prompt { display: none; }
-.verdict { border-left: 4px solid #b00020; padding: .4rem .8rem; background: #fdf3f4; }
-.verdict.correct { border-color: #1b7f3b; background: #f1faf4; }
-table { border-collapse: collapse; } td, th { border: 1px solid #ddd; padding: .2rem .6rem; }
-.k, .kn, .kc, .ow { color: #00528c; font-weight: 600; }
-.c1, .sd { color: #5c6f62; } .s1, .s2, .sa { color: #a3410a; }
-.nf, .nc { color: #6b2fa0; } .mi, .mf { color: #1b6e6e; }
+.verdict { border-left: 4px solid #b00020; padding: .4rem .8rem; background: var(--wrong); }
+.verdict.correct { border-color: #1b7f3b; background: var(--right); }
+.verdict.hand { border-color: var(--faint); background: var(--band); }
+table { width: auto; } td, th { border: 1px solid var(--line); padding: .2rem .6rem; }
+.k, .kn, .kc, .ow { color: var(--word); font-weight: 600; }
+.c1, .sd { color: var(--faint); } .s1, .s2, .sa { color: var(--text); }
+.nf, .nc { color: var(--name); } .mi, .mf { color: var(--digits); }
 """
+)
 
 
 class _Renderer(IPythonRenderer):
@@ -102,7 +111,7 @@ def with_marks_by_hand(content: str, marks: Mapping[str, tuple[float, str]], lan
         if exercise in marks:
             points, comment = marks[exercise]
             words = _("Points given by hand: %(points)s. %(comment)s") % {"points": f"{points:g}", "comment": comment}
-            text = f'<p class="verdict">{html.escape(words.strip())}</p>'
+            text = f'<p class="verdict hand">{html.escape(words.strip())}</p>'
         return f"{found['begin']}{text}{found['end']}"
 
     return _BY_HAND.sub(by_hand, content)

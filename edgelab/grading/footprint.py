@@ -32,7 +32,7 @@ def more_than(limit: int, processes: Sequence[psutil.Process]) -> bool:
 def waited(pid: int) -> float:
     """Return the seconds for which a process could have run, and others did; 0 where the system does not tell."""
     try:  # Documentation/scheduler/sched-stats.rst: on a processor, waiting for one, and how often
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+        return int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
 
@@ -61,7 +61,7 @@ def _kept_by_linux(pids: Sequence[int]) -> int:
 def _tables(pid: int) -> int:
     """Return the bytes of a process's page tables: 4 kB for 2 MB, of which it may have read a byte."""
     try:
-        found = re.search(r"VmPTE:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        found = re.search(r"VmPTE:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text("utf-8"))
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
@@ -89,7 +89,7 @@ def _sockets(pid: int) -> int:
 def _listed(pid: int, kind: str) -> list[str]:
     """Return a line for each socket of a kind in a process's network."""
     try:
-        return Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]
+        return Path(f"/proc/{pid}/net/{kind}").read_text("utf-8").splitlines()[1:]
     except OSError:
         return []
 

@@ -22,11 +22,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from edgelab.course import locks
+
 PREFIX = "edgelab-grade-"
 SCRATCH = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # a socket's path has room for 107 characters
 PLUGINS = ("edgelab.grading.plugin", "nbval.plugin")
 START_SECONDS = 60
-DAY = 86_400
 PID_BYTES = 20
 
 
@@ -38,12 +39,7 @@ def hold(folder: Path) -> IO:
     """
     file = (folder / ".lock").open("ab")
     try:
-        if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        elif time.time() - folder.stat().st_mtime < DAY:
-            raise BlockingIOError
+        locks.try_lock(file)
     except OSError:
         file.close()
         raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgelab.course import locks
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 
@@ -59,12 +60,9 @@ def only_grader(folder: Path) -> Iterator[None]:
         EdgelabError: another grader is at work in it.
     """
     with (folder / ".lock").open("ab") as file:
-        if os.name == "posix":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                message = _("Another `edgelab grade` is at work in %(folder)s. Wait for it, or choose another --out.")
-                raise EdgelabError(message % {"folder": folder}) from error
+        try:
+            locks.try_lock(file)
+        except BlockingIOError as error:
+            message = _("Another `edgelab grade` is at work in %(folder)s. Wait for it, or choose another --out.")
+            raise EdgelabError(message % {"folder": folder}) from error
         yield

@@ -150,7 +150,7 @@ def _write_kernel_spec(folder: Path, limits: Limits, environment: Mapping[str, s
     else:
         spec["env"] = dict(environment)
     (folder / "kernels" / "edgelab").mkdir(parents=True)
-    (folder / "kernels" / "edgelab" / "kernel.json").write_text(json.dumps(spec))
+    (folder / "kernels" / "edgelab" / "kernel.json").write_text(json.dumps(spec), "utf-8")
 
 
 def _run_pytest(folder: Path, limits: Limits) -> tuple[str, str]:

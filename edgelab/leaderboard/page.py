@@ -9,7 +9,7 @@ import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from edgelab.html_page import BOTH_THEMES, html_page
-from edgelab.i18n import _, language
+from edgelab.i18n import N_, _, language, named
 from edgelab.leaderboard.entry import Entry, Figures, division_in_words, spread
 from edgelab.leaderboard.front import front_picture
 from edgelab.leaderboard.gate import gate
@@ -18,6 +18,7 @@ from edgelab.leaderboard.ranks import CLAIMED, MEASURED, NOT_MEASURED, REFUSED, 
 from edgelab.numbers import number
 
 _MAX_TEXT = 200
+_ENVIRONMENT = (N_("processor"), N_("instructions"), N_("cores"), N_("system"))  # to be found by `named`
 _DIGITS = 12  # of a digest, on the page; the table has all of them
 _COLUMNS = [
     *("data", "division", "rank by size", "rank by speed", "learner", "user", "entry", "state", "why", "same file as"),
@@ -33,7 +34,7 @@ _STYLE = (
 td.entry { min-width: 9rem; }
 td.faint { min-width: 18rem; font-size: .8rem; }
 code { font-size: .85em; }
-svg { max-width: 46rem; }
+svg { max-width: 46rem; min-width: 28rem; }
 """
 )
 
@@ -64,7 +65,7 @@ def table(lines: Iterable[Line]) -> Iterator[Sequence]:
         row += [found.accuracy, gate(entry.dataset), found.bytes, found.times_smaller, *_three(found.p50_ms)]
         row += [*_three(found.times_faster), found.runtime, found.macs, found.params, found.peak_bytes]
         row += [found.arena_bytes, found.npu_us, found.energy_j, entry.sha256, entry.dataset_sha256]
-        row += [entry.edgelab, entry.edgelab_sha256, _in_words(entry.environment, "; "), line.where]
+        row += [entry.edgelab, entry.edgelab_sha256, _in_words(entry.environment), line.where]
         yield row
 
 
@@ -79,7 +80,7 @@ def page(lines: Sequence[Line], *, remeasured: bool) -> str:
     )
     body.append(f"<p>{html.escape(said)}</p>")
     if remeasured:
-        body.append(f'<p class="faint">{_text(_in_words(environment()))}</p>')
+        body.append(f'<p class="faint">{_text(_spoken(environment()))}</p>')
     shown = [line for line in lines if line.state in (CLAIMED, MEASURED)]
     for dataset, division in dict.fromkeys((line.entry.dataset, line.entry.division) for line in shown if line.entry):
         body += _part(dataset, division, [line for line in shown if line.entry and _is_of(line, dataset, division)])
@@ -104,7 +105,7 @@ def _part(dataset: str, division: str, lines: Sequence[Line]) -> Iterator[str]:
         yield f"<p>{_text(said % {'gate': f'{100 * least:.2f}'})}</p>"
     picture = front_picture(lines)
     if picture is not None:
-        yield picture.svg
+        yield f'<div class="wide">{picture.svg}</div>'
     yield from _rows(lines)
 
 
@@ -136,7 +137,7 @@ def _columns() -> list[tuple[str, str, Callable[[Line, Entry, Figures], str]]]:
         (_("arena (KiB)"), "number", lambda line, entry, found: _or_nothing(_kib(found.arena_bytes), ".1f")),
         (_("NPU, estimated (µs)"), "number", lambda line, entry, found: _or_nothing(found.npu_us, ".0f")),
         (_("file, data, edgelab"), "", lambda line, entry, found: _digests(entry)),
-        (_("measured by its maker on"), "faint", lambda line, entry, found: _text(_in_words(entry.environment))),
+        (_("measured by its maker on"), "faint", lambda line, entry, found: _text(_spoken(entry.environment))),
     ]
 
 
@@ -167,8 +168,12 @@ def _digests(entry: Entry) -> str:
     return "<br>".join(f'<code title="{digest}">{digest[:_DIGITS]}</code>' for digest in found)
 
 
-def _in_words(environment: Mapping[str, str], separator: str = ", ") -> str:
-    return separator.join(f"{name} {text}" for name, text in environment.items())
+def _in_words(environment: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {text}" for name, text in environment.items())
+
+
+def _spoken(environment: Mapping[str, str]) -> str:
+    return ", ".join(f"{named(name)} {text}" for name, text in environment.items())
 
 
 def _text(text: str) -> str:

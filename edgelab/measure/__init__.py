@@ -26,7 +26,7 @@ from edgelab.measure.energy import (
 )
 from edgelab.measure.latency import Comparison, Latency, compare_latency, measure_latency, percentile, ratio_interval
 from edgelab.measure.memory import Moment, PeakActivations, peak_activation_bytes, peak_activations
-from edgelab.measure.report import Row, format_markdown, measure_model, rich_table
+from edgelab.measure.report import Row, format_markdown, measure_model, rich_table, share_half_width
 
 __all__ = [
     "DEVICES",
@@ -63,4 +63,5 @@ __all__ = [
     "ratio_interval",
     "rich_table",
     "saved_bytes",
+    "share_half_width",
 ]

@@ -209,7 +209,7 @@ def measure_energy(
 
 
 def _read_microjoules(counters: list[Path]) -> list[int]:
-    return [int((counter / "energy_uj").read_text()) for counter in counters]
+    return [int((counter / "energy_uj").read_text("utf-8")) for counter in counters]
 
 
 def _joules_between(counters: list[Path], start: list[int], end: list[int]) -> float:
@@ -217,7 +217,7 @@ def _joules_between(counters: list[Path], start: list[int], end: list[int]) -> f
     total = 0
     for counter, before, after in zip(counters, start, end, strict=True):
         if after < before:
-            after += int((counter / "max_energy_range_uj").read_text())
+            after += int((counter / "max_energy_range_uj").read_text("utf-8"))
         total += after - before
     return total / 1e6
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Row:
     """A model measured on this computer: bytes, MACs of one inference, ms, joules (an estimate), accuracy in [0, 1].
 
-    `size_bytes` is the model on disk; `accuracy` is None where it was not asked for. Latency was measured in `runtime`
-    with so many `threads`, not in turns with those of another row: `compare_latency` compares two models.
+    `size_bytes` is the model on disk; `accuracy` is None where it was not asked for, and was counted on so many
+    `pictures`, None where nobody kept that. Latency was measured in `runtime` with so many `threads`, not in turns with
+    those of another row: `compare_latency` compares two models.
     """
 
     params: int
@@ -37,10 +38,18 @@ class Row:
     energy_j: float
     accuracy: float | None = None
     runtime: str = "PyTorch"
+    pictures: int | None = None
 
     def as_dict(self) -> dict[str, float | int | str | None]:
         """Return the row as plain numbers, for JSON."""
         return asdict(self)
+
+    @property
+    def half_width(self) -> float | None:
+        """Return half the 95 % interval of the accuracy, in [0, 1]; None where nobody kept what it was counted on."""
+        return (
+            None if self.accuracy is None or self.pictures is None else share_half_width(self.accuracy, self.pictures)
+        )
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,14 @@ def measure_model(
     deployed: Deployed | None = None,
     threads: int = 1,
     accuracy: float | None = None,
+    pictures: int | None = None,
 ) -> Row:
     """Return the row of `model` for one inference on `example`.
 
     Size and latency are those of `deployed`, where the model was written for another runtime, else of the model itself
     in evaluation mode. The peak is that of a runtime which does batch normalisation and activations in place; the
-    energy is the estimate with every weight fetched from DRAM once, in the bytes that it takes there.
+    energy is the estimate with every weight fetched from DRAM once, in the bytes that it takes there. `accuracy`, in
+    [0, 1], is kept as it is given, with the number of `pictures` that it was counted on.
 
     Raises `EdgelabError` when `example` does not fit the model.
     """
@@ -92,7 +103,24 @@ def measure_model(
         energy_j=estimate_energy(macs, fetched, precision=precision),
         accuracy=accuracy,
         runtime=deployed.runtime if deployed else "PyTorch",
+        pictures=pictures,
     )
+
+
+def share_half_width(share: float, count: int) -> float:
+    """Return half the 95 % interval of a `share` in [0, 1] that was counted on `count` pictures, also in [0, 1].
+
+    It is Wilson's (1927, "Probable Inference", J. Am. Stat. Assoc. 22): near the middle it is the usual
+    1.96 √(p (1 - p) / n), and it is not zero where all pictures were named correctly. It tells how far chance in the
+    choice of the pictures may have moved the share. Raise `ValueError` for a share of no pictures.
+
+    >>> f"{share_half_width(0.9, 1_000):.4f} {share_half_width(1.0, 1_000):.4f}"
+    '0.0186 0.0019'
+    """
+    if count < 1 or not 0 <= share <= 1:
+        raise ValueError(f"no share: {share} of {count}")
+    z = 1.96
+    return z / (1 + z**2 / count) * (share * (1 - share) / count + (z / (2 * count)) ** 2) ** 0.5
 
 
 def format_markdown(rows: Mapping[str, Row]) -> str:
@@ -126,7 +154,7 @@ def headings() -> list[str]:
         _("runtime, threads"),
         _("peak memory (KiB)"),
         _("energy, estimated (mJ)"),
-        _("accuracy (%)"),
+        _("accuracy (%), test pictures"),
     ]
 
 
@@ -140,8 +168,14 @@ def cells(row: Row) -> list[str]:
         f"{row.runtime}, {row.threads}",
         number(row.peak_bytes / 1024, ".0f"),
         f"{1000 * row.energy_j:.3f}",
-        "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
+        "" if row.accuracy is None else f"{100 * row.accuracy:.2f}{_counted(row)}",
     ]
+
+
+def _counted(row: Row) -> str:
+    """Return ± half the 95 % interval, in points, and the pictures; nothing where nobody kept how many."""
+    half = row.half_width
+    return "" if half is None else f" ± {100 * half:.2f}, {number(row.pictures or 0)}"
 
 
 def _inference(model: nn.Module, example: torch.Tensor | tuple) -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """Train the zoo's checkpoints again: `python -m edgelab.models.retrain resnet --dataset signs`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,8 +62,8 @@ def train_checkpoint(
     torch.manual_seed(seed)
     model = recipe.build(**shape(loaded))
     train, val = loaded.train[:-held], loaded.train[-held:]
-    augment = AUGMENT.get(loaded.name, _moved)
     options = options_for(recipe, train)
+    augment = augment_for(loaded)
     history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **options)
     if history.interrupted:
         raise KeyboardInterrupt
@@ -80,6 +81,11 @@ def train_checkpoint(
         "seconds": round(history.seconds[-1]),
         "sha256": sha256(file),
     }
+
+
+def augment_for(loaded: data.Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return how pictures of a data set are changed at random before a model learns from them, for `train.fit`."""
+    return AUGMENT.get(loaded.name, _moved)
 
 
 def options_for(recipe: Recipe, train: data.Split) -> dict[str, float]:
@@ -104,7 +110,7 @@ def validation_images(loaded: data.Dataset) -> int:
 def record(folder: Path, key: str, entry: dict[str, Any]) -> None:
     """Write an entry into the manifest of a folder of checkpoints."""
     path = folder / "manifest.json"
-    entries = json.loads(path.read_text()) if path.exists() else {}
+    entries = json.loads(path.read_text("utf-8")) if path.exists() else {}
     entries = dict(sorted({**entries, key: entry}.items()))
     with atomic_write(path) as out:
         out.write((json.dumps(entries, indent=2) + "\n").encode())

@@ -54,14 +54,14 @@ def manifest(dataset: str = "signs") -> dict[str, dict]:
 
     They are those that ship, and those that `edgelab adopt` has trained on `dataset`.
     """
-    shipped = json.loads((CHECKPOINTS / "manifest.json").read_text())
+    shipped = json.loads((CHECKPOINTS / "manifest.json").read_text("utf-8"))
     return shipped | {f"{dataset}/{name}": entry for name, entry in adopted_manifest(dataset).items()}
 
 
 def adopted_manifest(dataset: str) -> dict[str, dict]:
     """Return what is known of the checkpoints trained on data of the learner's, by the model's name."""
     path = adopted_dir(dataset) / "manifest.json"
-    return json.loads(path.read_text()) if dataset not in SHAPES and path.exists() else {}
+    return json.loads(path.read_text("utf-8")) if dataset not in SHAPES and path.exists() else {}
 
 
 def load_pretrained(name: str, dataset: str = "signs") -> nn.Module:

@@ -110,7 +110,8 @@ def correct_bias(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0].detach()
-        channels = x.movedim(-1 if isinstance(layer, nn.Linear) else -3, 0).flatten(1)  # (C, all else)
+        place = 1 - layer.get_parameter("parametrizations.weight.original").dim()  # the last of a linear layer's input
+        channels = x.movedim(place, 0).flatten(1)  # (C, all else)
         sums[layer] = sums.get(layer, torch.zeros(())) + channels.sum(1)
         counts[layer] += channels.shape[1]
 
@@ -123,7 +124,7 @@ def correct_bias(model: fx.GraphModule, images: torch.Tensor, *, batch_size: int
             hook.remove()
     for layer in layers:
         error = layer.weight - layer.get_parameter("parametrizations.weight.original")
-        per_input = error.flatten(2).sum(2) if error.dim() == 4 else error
+        per_input = error.flatten(2).sum(2) if error.dim() > 2 else error
         groups = getattr(layer, "groups", 1)
         x = (sums[layer] / counts[layer]).reshape(groups, -1)
         shift = torch.einsum("goi,gi->go", per_input.reshape(groups, -1, x.shape[1]), x).flatten()

@@ -1,6 +1,7 @@
 """What quantization asks of a graph: batch norm folded in, and which operations have integer kernels."""
 
 import operator
+from functools import partial
 
 import torch
 from torch import fx, nn
@@ -8,33 +9,39 @@ from torch.nn import functional as F
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
-from edgelab.quantization.quantizer import quantizers
+from edgelab.quantization.interleave import Interleave, Transposed, as_convolution
+from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizers
 from edgelab.tracing import called_module, is_number, operation, remember, trace
 
-Weighted = nn.Conv2d | nn.Linear
+Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _ARITHMETIC = {*_SUMS, operator.mul, operator.imul, torch.mul, "mul", "mul_"}  # of two tensors
+MATRIX_PRODUCTS = {torch.matmul, operator.matmul, torch.mm, torch.bmm, "matmul", "mm", "bmm"}
 # What ONNX Runtime computes on integers, inputs and output each with their own scale.
 _INTEGER = {
     *(torch.cat, nn.AvgPool2d, nn.AdaptiveAvgPool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean"),
     *(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"),
+    *MATRIX_PRODUCTS,
 }
+_SOFTMAX = {nn.Softmax, torch.softmax, F.softmax, "softmax"}
 # What merely moves or selects codes: the output lies on the grid of the input.
 _MOVING = {
     *(nn.MaxPool2d, nn.AdaptiveMaxPool2d, F.max_pool2d, F.adaptive_max_pool2d, nn.Flatten, torch.flatten, "flatten"),
     *("reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", torch.reshape, torch.permute),
     *(torch.transpose, torch.squeeze, torch.unsqueeze, nn.PixelShuffle, nn.ChannelShuffle, nn.Upsample, F.interpolate),
-    *(F.pixel_shuffle, F.channel_shuffle, torch.index_select),
+    *(F.pixel_shuffle, F.channel_shuffle, torch.index_select, Interleave),
+    *(torch.chunk, "chunk", torch.split, "split", torch.unbind, "unbind", operator.getitem),
+    *("expand", torch.roll, "roll", torch.flip, "flip", nn.Unflatten, torch.unflatten, "unflatten"),
 }
 _NOTHING = {nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity}  # in evaluation
 _DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d}
 # What the kernel before it does in passing, by saturating.
 _RECTIFIERS = {nn.ReLU, nn.ReLU6, F.relu, F.relu6, torch.relu, "relu", "relu_"}
-_Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
 def is_weighted(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    """Return whether a node is a convolution or linear layer."""
+    """Return whether a node is a convolution, not a transposed one, or a linear layer."""
     return isinstance(called_module(graph_module, node), Weighted)
 
 
@@ -43,9 +50,29 @@ def is_integer(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     if is_weighted(graph_module, node):
         return True
     kind = operation(graph_module, node)
+    if kind in _SOFTMAX:
+        return _reads_product(graph_module, node)
+    if kind in _SUMS and _feeds_softmax(graph_module, node):
+        return False  # a mask of -100, or of minus infinity, would take all the codes
     if kind in _ARITHMETIC:
         return len(_tensors(node)) == 2 and "alpha" not in node.kwargs
     return kind in _INTEGER and not is_number(node)
+
+
+def _reads_product(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    """Return whether what a softmax reads is a product of matrices: the scores of attention, with nothing added."""
+    source = node.all_input_nodes[0]
+    while isinstance(called_module(graph_module, source), (FakeQuantize, SameGrid)) or moves_codes(
+        graph_module, source
+    ):
+        source = source.all_input_nodes[0]
+    return operation(graph_module, source) in MATRIX_PRODUCTS
+
+
+def _feeds_softmax(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    kinds = {user: operation(graph_module, user) for user in node.users}
+    onwards = (user for user, kind in kinds.items() if kind in _SUMS or moves_codes(graph_module, user))
+    return any(kind in _SOFTMAX for kind in kinds.values()) or any(_feeds_softmax(graph_module, n) for n in onwards)
 
 
 def _tensors(node: fx.Node) -> list[fx.Node]:
@@ -91,6 +118,37 @@ def weighted_layers(graph_module: fx.GraphModule) -> dict[fx.Node, Weighted]:
     return {node: module for node, module in modules if isinstance(module, Weighted)}
 
 
+def _over_outputs(layer: Weighted | Transposed, factor: torch.Tensor) -> torch.Tensor:
+    """Return a number for each output channel, `(C,)`, in the shape that broadcasts over the layer's weights."""
+    ones = [1] * (layer.weight.dim() - 1)
+    if not isinstance(layer, Transposed):
+        return factor.reshape(-1, *ones)
+    # (inputs, outputs of a group, ...): which outputs they are depends on the input's group.
+    by_group = factor.reshape(layer.groups, -1).repeat_interleave(layer.in_channels // layer.groups, 0)
+    return by_group.reshape(*by_group.shape, *ones[1:])
+
+
+def interleave_transposed(graph_module: fx.GraphModule) -> None:
+    """Write each transposed convolution as a convolution and what puts its outputs side by side, in place.
+
+    That convolution has an integer kernel, which does a ReLU in passing as others do.
+    """
+    made: dict[str, Interleave] = {}
+    asked = {node.target for node in graph_module.graph.nodes if len(node.args) > 1 or node.kwargs}  # for a size
+    for node in list(graph_module.graph.nodes):
+        name, layer = str(node.target), called_module(graph_module, node)
+        if isinstance(layer, Transposed) and name not in asked:
+            convolution, made[name] = as_convolution(layer)
+            graph_module.set_submodule(name, convolution)
+        if node.op == "call_module" and name in made:
+            last = rectifier_after(graph_module, node) or node
+            graph_module.add_submodule(f"{name}_interleave", made[name])
+            with graph_module.graph.inserting_after(last):
+                call = graph_module.graph.call_module(f"{name}_interleave", (last,))
+            last.replace_all_uses_with(call, delete_user_cb=partial(operator.is_not, call))
+    graph_module.recompile()
+
+
 def must_be_float(model: nn.Module) -> None:
     """Raise `EdgelabError` for a model that `prepare` has made."""
     if isinstance(model, nn.Module) and quantizers(model):
@@ -107,7 +165,8 @@ def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
     """
     must_be_float(model)
     graph_module = trace(model)
-    layers = weighted_layers(graph_module)
+    modules = {node: called_module(graph_module, node) for node in graph_module.graph.nodes}
+    layers = {node: module for node, module in modules.items() if isinstance(module, Weighted | Transposed)}
     stands_for = graph_module.meta["stands_for"]
     for node in list(graph_module.graph.nodes):
         norm = called_module(graph_module, node)
@@ -118,9 +177,10 @@ def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
         if layer is None or len(before.users) > 1 or not is_called_once(graph_module, before):
             continue
         # A linear layer's channels are the last dimension, a convolution's and a batch norm's the second.
-        if isinstance(layer, nn.Linear) is not isinstance(norm, nn.BatchNorm1d):
+        if isinstance(layer, nn.Linear) and not isinstance(norm, nn.BatchNorm1d):
             continue
-        if norm.num_features != layer.weight.shape[0]:  # BatchNorm1d on (N, L, C) normalises places, not channels
+        channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        if norm.num_features != channels:  # BatchNorm1d on (N, L, C) normalises places, not channels
             continue
         gamma = 1.0 if norm.weight is None else norm.weight
         beta = 0.0 if norm.bias is None else norm.bias
@@ -128,7 +188,7 @@ def fold_batchnorm(model: nn.Module) -> fx.GraphModule:
         with torch.no_grad():
             factor = gamma / torch.sqrt(norm.running_var + norm.eps)
             # New parameters: another layer may share the old ones, and has a batch norm of its own.
-            layer.weight = nn.Parameter(layer.weight * factor.reshape(-1, *[1] * (layer.weight.dim() - 1)))
+            layer.weight = nn.Parameter(layer.weight * _over_outputs(layer, factor))
             layer.bias = nn.Parameter((bias - norm.running_mean) * factor + beta)
         name = str(node.target)
         stands_for[str(before.target)] = stands_for.get(name, name)

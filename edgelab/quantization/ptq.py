@@ -15,6 +15,7 @@ from edgelab.quantization.conversion import codes_of
 from edgelab.quantization.graph import (
     does_nothing,
     fold_batchnorm,
+    interleave_transposed,
     is_integer,
     moves_codes,
     rectifier_after,
@@ -71,13 +72,15 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
 
     Weights of convolutions and linear layers get a `FakeQuantize` each; so does every activation that an integer
     kernel reads or writes, after its ReLU if it has one: that is where the runtime saturates. What only moves codes
-    (max pooling, reshaping) keeps the grid of its input. The new model starts in mode `observe`: `calibrate` it, which
-    also compares it with `model`.
+    (max pooling, reshaping) keeps the grid of its input. Attention becomes its two products and its softmax, and a
+    transposed convolution a convolution whose outputs are put side by side: for those there are kernels. The new model
+    starts in mode `observe`: `calibrate` it, which also compares it with `model`.
 
     Raise `EdgelabError` for a model that `torch.fx` cannot follow, naming the line, for one that has hooks, more than
     one input, or is prepared already, and for an unknown name in `skip`.
     """
     prepared = fold_batchnorm(model)
+    interleave_transposed(prepared)
     names = {name for name, _module in prepared.named_modules()}
     if unknown := set(config.skip) - names:
         raise EdgelabError(_("There is no layer %(name)s to leave in float.") % {"name": ", ".join(sorted(unknown))})
@@ -87,7 +90,7 @@ def prepare(model: nn.Module, config: QuantizationConfig = QuantizationConfig())
             attach(layer, config.weight_quantizer())
     if not quantizers(prepared):
         raise EdgelabError(
-            _("There is nothing to quantize in this model: no Conv2d and no Linear layer, or all skipped.")
+            _("There is nothing to quantize in this model: no convolution and no linear layer, or all skipped.")
         )
     prepared.graph.lint()
     prepared.recompile()
@@ -171,8 +174,7 @@ def _remove_idle(model: fx.GraphModule) -> None:
     """Take out the quantizers of what has turned out to be masks, indices and the like: no activations."""
     for node in list(model.graph.nodes):
         module = called_module(model, node)
-        quantizer = module.quantizer if isinstance(module, SameGrid) else module
-        if isinstance(quantizer, FakeQuantize) and quantizer.saw_other:
+        if isinstance(module, (FakeQuantize, SameGrid)) and module.saw_other:
             node.replace_all_uses_with(node.all_input_nodes[0])
             model.graph.erase_node(node)
     model.delete_all_unused_submodules()

@@ -102,8 +102,12 @@ class SameGrid(nn.Module):
     def __init__(self, quantizer: FakeQuantize):
         super().__init__()
         self.quantizer = quantizer
+        self.saw_other = False  # pieces, indices: what is no tensor of real numbers
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            self.saw_other = True
+            return x
         return self.quantizer(x) if self.quantizer.mode == "quantize" else x
 
 

@@ -1,26 +1,21 @@
 """Which layers run on integers, which stay in float, and why."""
 
-import operator
 from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
+from torch import fx
 from torch.nn import functional as F
 
 from edgelab.i18n import _
-from edgelab.quantization.graph import (
-    Weighted,
-    does_nothing,
-    rectifier_after,
-)
+from edgelab.quantization.graph import MATRIX_PRODUCTS, Weighted, does_nothing, rectifier_after
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid, quantizer_of
-from edgelab.tracing import called_module
+from edgelab.tracing import called_module, operation
 
 # Products of matrices that are no layers.
 _PRODUCTS = {
     *(F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.bilinear),
-    *(torch.matmul, operator.matmul, torch.mm, torch.bmm, torch.einsum, torch.baddbmm, torch.addmm, "matmul", "mm"),
-    *("bmm", F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *(torch.einsum, torch.baddbmm, torch.addmm, F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *MATRIX_PRODUCTS,
 }
 
 
@@ -43,9 +38,9 @@ def layer_report(model: fx.GraphModule) -> list[Layer]:
     """Return, in order of execution, all layers of a prepared or converted model that multiply by weights or matrices.
 
     >>> from edgelab.quantization import prepare
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2))
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GRU(8, 4))
     >>> [(layer.name, layer.kind, layer.integer) for layer in layer_report(prepare(model))]
-    [('0', 'Conv2d', True), ('1', 'ConvTranspose2d', False)]
+    [('0', 'Conv2d', True), ('1', 'GRU', False)]
     """
     layers: dict[str, Layer] = {}
     for node in model.graph.nodes:
@@ -58,14 +53,23 @@ def layer_report(model: fx.GraphModule) -> list[Layer]:
                 why = _("there is no integer kernel for %(kind)s") % {"kind": kind}
                 layers.setdefault(str(node.target), Layer(str(node.target), kind, False, why))
         elif node.op in ("call_function", "call_method") and node.target in _PRODUCTS:
-            kind = getattr(node.target, "__name__", str(node.target))
-            layers[node.name] = Layer(node.name, kind, False, _("it is a function of two activations, not a layer"))
+            layers[node.name] = _product(model, node)
     return list(layers.values())
+
+
+def _product(model: fx.GraphModule, node: fx.Node) -> Layer:
+    """Return what becomes of a product of two activations."""
+    kind = getattr(node.target, "__name__", str(node.target))
+    if node.target not in MATRIX_PRODUCTS:
+        return Layer(node.name, kind, False, _("it is a function of two activations, not a layer"))
+    if not all(_on_grid(model, other) for other in (*node.all_input_nodes, *node.users)):
+        return Layer(node.name, kind, False, _("the activations around it are in float"), asked=True)
+    return Layer(node.name, kind, True)
 
 
 def _weighted(model: fx.GraphModule, node: fx.Node, layer: Weighted) -> Layer:
     """Return what becomes of a convolution or linear layer."""
-    name, kind = str(node.target), "Linear" if isinstance(layer, nn.Linear) else "Conv2d"
+    name, kind = str(node.target), getattr(operation(model, node), "__name__", type(layer).__name__)
     if quantizer_of(layer) is None and "weight_qparams" not in vars(layer):
         return Layer(name, kind, False, _("the configuration skips it"), asked=True)
     last = rectifier_after(model, node) or node

@@ -22,13 +22,16 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from edgelab.errors import EdgelabError, first_line
 from edgelab.i18n import _
+from edgelab.tracing.attention import open_attention
 from edgelab.tracing.lifting import keep_dimensions, lift
 
 # torch's own ways, before parametrizations, to make a weight anew each time: by a hook.
 _MAKERS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
 # Of what they find, nothing is left but numbers and booleans.
 _QUESTIONS = {getattr, operator.getitem, *(getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge"))}
-_LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
@@ -50,6 +53,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     _normalise(root, graph)
     lifted = dict.fromkeys(lift(root, graph))
     keep_dimensions(graph)
+    open_attention(graph)
     graph.lint()
     graph_module = fx.GraphModule(root, graph, class_name=type(root).__name__).eval()
     graph_module.meta.update(getattr(root, "meta", {}))  # what is known of a graph that was traced before
@@ -118,7 +122,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         if "forward" in vars(module) or isinstance(module, nn.Sequential):
             return False
-        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        if isinstance(module, _CONVOLUTIONS) and module.padding_mode != "zeros":
             return False  # torch's own code makes two steps of it: padding, then a convolution
         # What a subclass inherits is what runs. But layers that are rewritten must be their class in all that they do.
         ours = type(module).forward.__module__.startswith("torch.nn")

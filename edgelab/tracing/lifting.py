@@ -2,9 +2,11 @@
 
 `F.linear(x, self.weight)` in a subclass of Linear, the batch norm inside timm's BatchNormAct2d, a convolution whose
 padding is reckoned in Python: each is lifted to `nn.Linear`, `nn.BatchNorm2d`, `nn.Conv2d` with the same parameters.
+So are transposed convolutions, those of one and three dimensions, and the product `x @ W` with a constant matrix.
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +15,21 @@ from torch.nn import functional as F
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-_ARGUMENTS = {F.conv2d: _CONV, torch.conv2d: _CONV, F.linear: ("input", "weight", "bias"), F.batch_norm: _NORM}
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_PRODUCTS: set[Callable | str] = {torch.matmul, operator.matmul, torch.mm, "matmul", "mm"}
+_ARGUMENTS: dict[Callable | str, tuple[str, ...]] = {
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), _CONV),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _TRANSPOSED),
+    **dict.fromkeys(_PRODUCTS, ("input", "weight")),
+    F.linear: ("input", "weight", "bias"),
+    F.batch_norm: _NORM,
+}
+_LAYERS: dict[Callable | str, type[nn.Module]] = {
+    **{F.conv1d: nn.Conv1d, F.conv2d: nn.Conv2d, F.conv3d: nn.Conv3d},
+    **{F.conv_transpose1d: nn.ConvTranspose1d, F.conv_transpose2d: nn.ConvTranspose2d},
+    **{F.conv_transpose3d: nn.ConvTranspose3d, F.linear: nn.Linear},
+    **dict.fromkeys(_PRODUCTS, nn.Linear),
+}
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _HEIGHT_AND_WIDTH = ({2, 3}, {-1, -2})
 
@@ -22,10 +38,10 @@ def lift(root: nn.Module, graph: fx.Graph) -> set[str]:
     """Turn calls of functions with constant weights into calls of layers, in place; return the names of the layers."""
     lifted = set()
     for node in list(graph.nodes):
-        if node.op != "call_function" or node.target not in _ARGUMENTS:
+        if node.op not in ("call_function", "call_method") or node.target not in _ARGUMENTS:
             continue
         given = _bound(node)
-        layer = _norm(root, given) if node.target is F.batch_norm else _weighted(root, given)
+        layer = _norm(root, given) if node.target is F.batch_norm else _weighted(root, node, given)
         source = given.get("input")
         if layer is None or not isinstance(source, fx.Node):
             continue
@@ -59,28 +75,32 @@ def keep_dimensions(graph: fx.Graph) -> None:
 
 def _bound(node: fx.Node) -> dict[str, Any]:
     """Return the arguments of a call by their names."""
-    return dict(zip(_ARGUMENTS[node.target], node.args, strict=False)) | node.kwargs  # type: ignore[index]
+    return dict(zip(_ARGUMENTS[node.target], node.args, strict=False)) | node.kwargs
 
 
-def _weighted(root: nn.Module, given: Mapping[str, Any]) -> nn.Module | None:
+def _weighted(root: nn.Module, node: fx.Node, given: Mapping[str, Any]) -> nn.Module | None:
     """Return the convolution or linear layer that a call with constant weights computes, or None."""
-    weight, bias = _constant(root, given["weight"]), _constant(root, given.get("bias"))
-    options: list[Any] = [given.get(name) for name in ("stride", "padding", "dilation", "groups")]
+    weight, bias = _constant(root, given.get("weight")), _constant(root, given.get("bias"))
+    options = {name: given[name] for name in _ARGUMENTS[node.target][3:] if name in given}
     if weight is None or (bias is None and given.get("bias") is not None):
         return None
-    if any(isinstance(part, fx.Node) for option in options for part in (option if _is_pair(option) else (option,))):
+    if node.target in _PRODUCTS and _constant(root, given.get("input")) is not None:
+        return None  # a weight that is made of two others
+    if any(isinstance(part, fx.Node) for option in options.values() for part in _parts(option)):
         return None
+    kind, has_bias = _LAYERS[node.target], bias is not None
     layer: nn.Module
-    if weight.dim() == 4:
-        stride, padding, dilation, groups = (
-            default if option is None else option for option, default in zip(options, (1, 0, 1, 1), strict=True)
-        )
-        layer = nn.utils.skip_init(
-            nn.Conv2d, weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), stride, padding, dilation,
-            groups, bias is not None,
-        )  # fmt: skip
+    if kind is not nn.Linear:
+        inputs, outputs = weight.shape[:2]
+        groups = options.get("groups", 1)
+        if _ARGUMENTS[node.target] is _TRANSPOSED:
+            outputs = outputs * groups
+        else:
+            inputs, outputs = outputs * groups, inputs
+        layer = nn.utils.skip_init(kind, inputs, outputs, tuple(weight.shape[2:]), bias=has_bias, **options)
     elif weight.dim() == 2:
-        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias is not None)
+        weight = weight.t() if node.target in _PRODUCTS else weight
+        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], has_bias)
     else:
         return None
     layer.weight = _parameter(weight)
@@ -172,5 +192,5 @@ def _put(root: nn.Module, owner: str, layer: nn.Module, node: fx.Node) -> str:
     return f"{owner}.{node.name}" if owner else node.name
 
 
-def _is_pair(option: object) -> bool:
-    return isinstance(option, (tuple, list))
+def _parts(option: Any) -> tuple:
+    return tuple(option) if isinstance(option, (tuple, list)) else (option,)

@@ -16,7 +16,7 @@
 # 2. How fast is the baseline, and how would you say so in an honest way?
 # 3. When is a difference between two measurements real?
 #
-# It takes about 45 minutes. You need Python and a little PyTorch; you need no GPU and no network. If you open it again
+# It takes about 55 minutes. You need Python and a little PyTorch; you need no GPU and no network. If you open it again
 # another day: *Run, Run All Above Selected Cell* brings everything back that a cell needs.
 
 # %% imports

@@ -16,7 +16,7 @@
 # **Which of the four does our baseline break, and on which device?** In this lab you will write the sums that answer that,
 # and check each of them against the real model.
 #
-# It takes about 50 minutes. You need the baseline and the words *MAC*, *p50* and *p95* of [lab 00](00_start.ipynb).
+# It takes about 60 minutes. You need the baseline and the words *MAC*, *p50* and *p95* of [lab 00](00_start.ipynb).
 
 # %% imports
 import math

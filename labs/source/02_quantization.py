@@ -3,14 +3,14 @@
 # %% [markdown]
 # # What does rounding cost?
 #
-# A weight of the baseline is a float of 32 bits: one of some four billion numbers. 8 bits can tell apart 256 numbers, and no
-# more. Every weight, and every activation, must then be **rounded** to one of 256. That is **quantization**.
+# A weight of the baseline is a float of 32 bits: one of some four billion numbers. 8 bits can tell apart 256 numbers. Every
+# weight and every activation must then be **rounded** to one of 256. That is **quantization**.
 #
 # 1. Which 256 numbers? Where do *scale* and *zero point* come from?
 # 2. What does the rounding cost, and what is one more bit worth?
-# 3. Can a layer of the network compute with integers alone, from its input to its output?
+# 3. Can a layer of the network compute with integers alone?
 #
-# It takes about 65 minutes. You need the words *activation* and *weight* of [lab 01](01_edge_budget.ipynb).
+# It takes about 75 minutes; break before *One weight too many*. You need the words *activation* and *weight* of [lab 01](01_edge_budget.ipynb).
 
 # %% imports
 import torch
@@ -449,9 +449,11 @@ rounding.scheme_table(tensors, bits=8)
 # This is the way of the integers through the layer:
 #
 # ```
-# q_x, uint8 ──►  − z_x  ──┐
-#                          ├──►  ×  ──►  Σ  ──►  + q_b  ──►  × M  ──►  round  ──►  + z_y  ──►  clip  ──►  q_y, uint8
-# q_w, int8  ──────────────┘         └── int32 ──────────┘
+# q_x, uint8 ─► − z_x ─┐
+#                      ├─► × ─► Σ ─► + q_b ─┐
+# q_w, int8 ───────────┘          int32     │
+#    ┌──────────────────────────────────────┘
+#    └─► × M ─► round ─► + z_y ─► clip ─► q_y, uint8
 # ```
 #
 # ### Exercise 5: an integer linear layer (3 points)

@@ -3,14 +3,14 @@
 # %% [markdown]
 # # How good is int8 without training?
 #
-# In lab 02 you computed one layer in integers. Now it is a whole network. Nothing is trained: we show the finished model a few
+# In lab 02 you computed one layer in integers. Now a whole network. Nothing is trained: we show the finished model a few
 # hundred pictures without their labels, and write a new file. This is **post-training quantization** (PTQ).
 #
-# 1. How much **smaller** does the model get, how much **faster** on this computer, and how many answers change?
+# 1. How much **smaller** does the model get, how much **faster**, and how many answers change?
 # 2. Where do the ranges come from, and does it matter which method finds them?
 # 3. When does it **fail**, which layer is to blame, and what helps?
 #
-# It takes about 75 minutes. You need scale, zero point and SQNR of [lab 02](02_quantization.ipynb).
+# It takes about 75 minutes; break before *A network that collapses*. You need scale, zero point and SQNR of [lab 02](02_quantization.ipynb).
 
 # %% imports
 import torch

@@ -3,9 +3,9 @@
 # %% [markdown]
 # # How far below 8 bits can training hold accuracy?
 #
-# Eight bits are cheap. A model that was calibrated for int8 hardly loses anything, and nobody had to train it. But a
+# Eight bits are cheap. A model calibrated for int8 hardly loses anything, and nobody had to train it. But a
 # microcontroller with little flash would like its weights in four bits, or three. Each bit less doubles the step between
-# two codes, and with it the error of rounding.
+# two codes, and so the error of rounding.
 #
 # So far the model never knew that it would be rounded. What if it did? **Quantization-aware training** (QAT) rounds the
 # weights during training, so that the loss can feel it. There is one obstacle: a staircase has no slope to learn from.
@@ -16,8 +16,8 @@
 # 2. write the trick that sends a gradient through a staircase,
 # 3. train with few bits, and find out **where it pays and where it wins nothing**.
 #
-# It takes about 70 minutes. Three cells train, for some seconds each. You need `prepare`, `calibrate` and `convert` of
-# [lab 03](03_ptq.ipynb).
+# It takes about 70 minutes; break before *The whole curve*. Three cells train, for some seconds each. You need `prepare`,
+# `calibrate` and `convert` of [lab 03](03_ptq.ipynb).
 
 # %% imports
 from functools import cache

@@ -9,8 +9,8 @@
 #
 # Labels say *this is an 80*. A teacher says *an 80, and if not, a 30 sooner than a stop sign*.
 #
-# 1. What is in such an answer, and how does a student learn from it?
-# 2. How do you notice that a distiller is **broken**? Three that shipped were.
+# 1. What is in a teacher's answer, and how does a student learn from it?
+# 2. How do you notice that a distiller is **broken**, as three that shipped were?
 # 3. When does a teacher **help**: with many labels, with few, with a teacher that is bad?
 #
 # It takes about 60 minutes. You need softmax and cross entropy, and of earlier labs only the word *MAC*.
@@ -31,7 +31,7 @@ teacher = models.load_pretrained("resnet", dataset.name)
 lab_map("07_distillation")
 
 # %% [markdown]
-# The teacher is the course's baseline. It answers 2 000 training pictures, our `lessons`: once, for some seconds, and then its
+# The teacher is the course's baseline. It answers 2 000 training pictures, our `lessons`: once, for some seconds, and then its
 # answers lie in your folder. Of the signs we take those seen by day, the easier task. The student has three convolutions. `study`
 # trains each student once, in a second or two, and remembers it too.
 
@@ -96,7 +96,8 @@ explorers.temperature_explorer(study)
 #
 # The student's soft answers are to match the teacher's. Their distance is the Kullback-Leibler divergence, with both softened:
 #
-# $$L = \alpha\, T^2\, \text{KL}\big(p^\text{teacher}_T \,\|\, p^\text{student}_T\big) + (1 - \alpha)\, \text{cross entropy}(\text{labels})$$
+# $$\begin{aligned} L = {} &\alpha\, T^2\, \text{KL}\big(p^\text{teacher}_T \,\|\, p^\text{student}_T\big) \\
+# &+ (1 - \alpha)\, \text{cross entropy}(\text{labels}) \end{aligned}$$
 #
 # Why $T^2$? Divide logits by $T$, and every gradient of the soft part becomes about $T^2$ times smaller. The factor takes that
 # back, so that $\alpha$ means the same at every temperature. And with $\alpha = 1$ no label is needed at all.
@@ -242,9 +243,9 @@ explorers.never_seen_explorer(study)
 #
 # ## When does it help?
 #
-# Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
-# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both make the same number of steps: the one
-# sees 100 pictures a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels,
+# Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
+# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both make the same number of steps: the one
+# sees 100 pictures a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels,
 # so here it is as good as a teacher can be. On pictures new to it, it would be right less often.) **How many points does the
 # teacher win?**
 

@@ -6,7 +6,7 @@
 # So far you made a finished network cheaper. One can also **design** it cheap. The *MobileNets* were made for phones, around one
 # idea: a convolution taken apart into two.
 #
-# 1. What does that save: in multiplications, in milliseconds, on other machines?
+# 1. What does a convolution in two parts save: in multiplications, in milliseconds, on other machines?
 # 2. What does it cost, in accuracy and in memory?
 # 3. How do you make such a network narrower, or its picture coarser, until it fits?
 #
@@ -388,13 +388,14 @@ networks.machine_table(zoo, pictures, dataset)
 # **What you saw:** true, for multiply-adds; in accuracy, one point or two at a quarter of the width. Time follows from afar: well
 # with many channels, badly with few, and each machine in its own way. Memory may even grow.
 #
-# One row comes into your table: MobileNetV2 in int8. Its accuracy is that on the first 3 000 test pictures, where there are more.
+# One row comes into your table: MobileNetV2 in int8. Its accuracy is that on the first 3 000 test pictures, where there are more.
 
 # %% claim-table
 mobilenet_file = "models/mobilenet_v2_050-int8.onnx"
 runner = Runner.open(mobilenet_file, threads=2)
-accuracy = train.evaluate(runner, dataset.test[:3000])
-written = {"accuracy": accuracy, "file": mobilenet_file, "precision": "int8"}
+judged = dataset.test[:3000]
+written = {"accuracy": train.evaluate(runner, judged), "pictures": len(judged)}
+written |= {"file": mobilenet_file, "precision": "int8"}
 table.add("MobileNetV2 int8", zoo["mobilenet_v2_050"], dataset, **written)
 table.show(dataset)
 

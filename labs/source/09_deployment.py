@@ -11,12 +11,12 @@
 # | **ONNX Runtime** | servers, PCs, phones | `.onnx` |
 # | **LiteRT** (TensorFlow Lite until 2024) | phones, small computers with Linux | `.tflite` |
 # | **TensorFlow Lite Micro** | microcontrollers, without an operating system | the same, as an array in C |
-# | an **NPU** (Ethos-U) | newer microcontrollers | the same, compiled once more |
+# | an **NPU**, a processor for networks (Ethos-U) | newer microcontrollers | the same, compiled once more |
 #
 # **Which one, how, and is it still the same model?** We take the course's smallest network through all four.
 #
-# It takes about 75 minutes. You need the int8 files of [lab 03](03_ptq.ipynb), and the peak of activations of
-# [lab 01](01_edge_budget.ipynb).
+# It takes about 80 minutes; break before *int8 at the door*. You need the int8 files of [lab 03](03_ptq.ipynb), and the peak of
+# activations of [lab 01](01_edge_budget.ipynb).
 
 # %% imports
 import numpy as np
@@ -50,8 +50,7 @@ lab_map("09_deployment")
 # ## Two files, and a proof
 #
 # An export is a translation, and translations have faults. Of 200 failures of ONNX converters that were studied, a third gave a
-# model that runs and answers wrongly (Jajal et al., 2024). So never believe an export: run both, and compare. That is called
-# **parity**.
+# model that runs and answers wrongly (Jajal et al., 2024). So run both, and compare: equal answers are called **parity**.
 #
 # ### Exercise 1: export and compare (3 points)
 #
@@ -98,7 +97,7 @@ for kind in ("onnx", "tflite"):
 
 # %% [markdown]
 # Now the student, the ResNet with a sixtieth of the baseline's weights. Both networks are written in both precisions, for both
-# runtimes: eight files. And your function proves two of them.
+# runtimes: eight files. Your function tries two of them.
 
 # %% write
 both_networks = {"student": student, "baseline": baseline}
@@ -110,8 +109,8 @@ for which, (apart, alike) in proof.items():
     print(f"{which:6} {apart:.2f}, {100 * alike:.1f} %")
 
 # %% [markdown]
-# The logits moved, and hardly a class changed: that is the price of int8, which you know from lab 03. But both files ask the
-# same price, nearly: they hold the same codes and the same scales.
+# The logits moved, and of signs and clothes hardly one changed its class: that is the price of int8, which you know from lab 03.
+# Both files ask nearly the same: they hold the same codes and the same scales.
 #
 # ## What the runtime makes of your file
 #
@@ -145,7 +144,7 @@ graphs.graph_explorer(onnx_files, image)
 #
 # ## Two threads
 #
-# Most devices have more than one core, and a runtime can share each layer among several **threads**. The student in int8 takes some
+# Where a device has several cores, a runtime can share each layer among several **threads**. The student in int8 takes a
 # fraction of a millisecond on one. **How many times faster is it on two?** Below 1 means slower.
 
 # %% predict-threads
@@ -156,15 +155,15 @@ thread_race = threads.race_threads(onnx_files["int8"], image)
 reveal("threads", thread_race.ratio, thread_race)
 
 # %% [markdown]
-# Twice, in the ideal. But a layer is done only when the slowest thread is, and then all of them wait, layer after layer. To wake a
-# thread and to wait for it takes some microseconds. So it depends on how much work a layer has. (What is very little, ONNX Runtime
+# Twice, in the ideal. But a layer is done only when its slowest thread is, and waking a thread and waiting for it takes
+# microseconds. So it depends on how much work a layer has. (What is very little, ONNX Runtime
 # leaves on one thread: a factor near 1.) **From how much work on do two threads pay here?** Does it matter whether the numbers are int8?
 
 # %% thread-explorer
 threads.thread_explorer()
 
 # %% [markdown]
-# The student's largest layers have about half a million MACs, the baseline's 64 times as many. The next explorer has both, in every
+# On signs the student's largest layers have about half a million MACs, the baseline's 64 times as many. The next explorer has both, in every
 # runtime of this computer. The mark is one thread.
 #
 # 1. For which of the two do threads pay, and in which runtime?
@@ -179,16 +178,15 @@ timed = {
 runtimes.runtime_explorer(timed)
 
 # %% [markdown]
-# A device on which something else runs has no second core to give, whatever the work. Micro's time says nothing about a
-# microcontroller: here run its portable kernels, plain loops.
+# Micro's time says nothing about a microcontroller: here run its portable kernels, plain loops.
 #
 # ## One file, two kernels
 #
 # LiteRT has two sets of kernels for the same file: those of *XNNPACK*, fast ones written for each kind of processor, and the
 # **reference kernels**, plain loops that say what is meant. Micro's are made after these.
 #
-# All of it is integers: no rounding of floats, no order of additions. We show 200 pictures to both. **How many per cent of the logits
-# are the same code?**
+# All weights and activations are integers, and sums of integers are exact in any order. We show 200 pictures to both. **How many
+# per cent of the logits are the same code?**
 
 # %% predict-kernels
 layers.predict_kernels()
@@ -211,8 +209,7 @@ suspects = layers.suspects(
 layers.suspect_table(suspects, litert_file)
 
 # %% [markdown]
-# The quantizer's row is the largest: that is rounding to 8 bits, the price that you agreed to. The others are a code or two, or
-# none.
+# The quantizer's row is the largest: that is rounding to 8 bits. The others are a code or two, or none.
 #
 # The output tells *that* two runs part. To see **where**, both files are opened and every tensor inside is compared. The first layer that
 # differs is where to look: all behind it merely inherits.
@@ -232,12 +229,13 @@ layers.layer_explorer(suspects)
 # floats must (Jacob et al., 2018). The others multiply by a float. Close to a tie the two round to different neighbours.
 #
 # Neither is wrong, and nobody promised more: LiteRT's specification says what a code *means*, not which way a tie falls. A difference of
-# **one** code that begins at some layer is a kernel. Whoever finds **many** codes, at *one* layer, has found a fault in a converter.
+# **one** code that begins at some layer points to a kernel, **many** codes at *one* layer to a fault in a converter. And firmware
+# is tested against the reference kernels.
 #
 # ## int8 at the door
 #
 # The LiteRT file takes int8 and gives int8: on a microcontroller there is nobody in front of it who likes floats. So what `normalize`
-# does to a picture, and what a softmax does to logits, becomes *your* code. Many deployed models go wrong here.
+# does to a picture, and what a softmax does to logits, becomes *your* code, and a mistake in it raises no error.
 #
 # ### Exercise 2: pixels to codes (2 points)
 #
@@ -313,7 +311,7 @@ doors.try_doors(litert_file, dataset, to_codes, to_probabilities)
 
 # %% [markdown]
 # Look at the first line: scale 1/128 and zero point 0. All of the pre-processing is then $q = p - 128$: **flip one bit** of each
-# pixel. That is why the course divides by 128, and not by 127.5.
+# pixel. Had the course divided by 127.5, the zero point would have to be −0.5, which is no code.
 #
 # And behind the model? The largest code *is* the largest logit, and the most probable class. Who needs the class alone needs no
 # softmax, no scale, and no float.
@@ -326,8 +324,8 @@ doors.try_doors(litert_file, dataset, to_codes, to_probabilities)
 memory.show_c_array(litert_file, "student")
 
 # %% [markdown]
-# It has no `malloc` either, by choice: what can fail after three weeks in the field does. All that changes lies in one block of RAM
-# that you set aside, the **arena**. If it is too small, the program does not start.
+# Nor does TensorFlow Lite Micro ask for memory while it runs (C's `malloc`): what can fail after three weeks in the field does. All
+# that changes lies in one block of RAM that you set aside, the **arena** of lab 08. If it is too small, the model does not load.
 #
 # So how large? You know the answer from lab 01: the peak of what is alive at once.
 #
@@ -381,17 +379,18 @@ student_arena = memory.taken(litert_file, "resnet_tiny", dataset)
 reveal("arena", student_arena.kib, student_arena)
 
 # %% [markdown]
-# The activations were right, but for a few per cent of scratch memory. The rest are **records**: what the interpreter keeps of each tensor and operator, and for each channel a
-# multiplier and a shift, 8 bytes. (Pointers have 8 bytes on this computer and 4 on a Cortex-M: there it is somewhat less.)
+# The activations were right, but for a few per cent that kernels use as working space. The rest are **records**: what the
+# interpreter keeps of each tensor and operator, and for each channel a multiplier and a shift, 8 bytes. (Pointers have 8 bytes
+# on this computer and 4 on a Cortex-M: there it is somewhat less.)
 #
-# In the student that is about a fifth. What about networks with many channels and thin pictures?
+# In the student that is about a fifth, on signs and clothes. What about networks with many channels and thin pictures?
 
 # %% arena-table
 micro_files = memory.write_micro(dataset, pictures)
 memory.arena_table(micro_files, dataset, arena_by_hand)
 
 # %% [markdown]
-# The MobileNets have many channels, and pay for each. An arena that was set aside by the activations alone would not start.
+# The MobileNets have many channels, and pay for each. With an arena for the activations alone none of the four would load.
 # So: count to choose a network, and ask the interpreter before you ship.
 #
 # ## How long on a real Cortex-M4?
@@ -440,7 +439,8 @@ print(f"{its_cycles:.2f} cycles, {guessed_ms:.0f} ms")
 # > 1.96 cycles, 204 ms
 
 # %% [markdown]
-# The keyword network is made of depthwise separable convolutions, ResNet-8 of full ones. **What was published for ResNet-8 on this board, in the same software?**
+# The keyword network is made of depthwise separable convolutions, ResNet-8 of full ones. **What was published for ResNet-8 on
+# this board, in the same software?**
 
 # %% predict-cortex
 cortex.predict_cortex()
@@ -450,13 +450,13 @@ published_result = cortex.published(cortex.RESNET_8)
 reveal("cortex", published_result.ms, cortex.published_table())
 
 # %% [markdown]
-# (*Measured here* is what was published.) The estimate was a quarter too high. Are separable networks dear, then? Look at the MobileNet's
-# row: it has the fewest cycles of all. Within a factor of 1.5 is what this method gives, often enough to know whether a network has
-# a chance.
+# (*Measured here* is what was published.) The estimate was a quarter too high. Are separable networks dear, then? Look at the
+# MobileNet's row: it has the fewest cycles of all. Among these three the method errs by a factor of 1.4 at most: often
+# enough to know whether a network has a chance.
 #
-# But look at the two rows of ResNet-8. **One network, one chip, more than four times as long**: TensorFlow Lite Micro as it was in 2021, against
-# the maker's library, which is newer. Before you buy a faster chip, look for faster kernels. And 2 MACs in a cycle, the datasheet's peak in lab 01,
-# is far from both.
+# But look at ResNet-8's two rows. **One network, one chip, more than four times as long**: TensorFlow Lite Micro as it was
+# in 2021, against the maker's library, which is newer. Before you buy a faster chip, look for faster kernels. And half a cycle,
+# the datasheet's peak of 2 MACs in a cycle (lab 01), is far from both.
 #
 # The course's networks on that board, by your function, and on an **NPU** of 500 MHz, by its compiler's estimate:
 
@@ -479,7 +479,7 @@ runtimes.runtime_table(deployed["student"], dataset, timed["student"], micro_run
 #
 # **What you saw:** one set of codes runs in all of them, with the same class for nearly every picture, if somebody proves it. The
 # LiteRT file is smaller. Who is faster depends on the network and on the threads. On a microcontroller the kernels
-# behind it make a factor of four.
+# make a factor of four.
 #
 # Two rows come into your table, the same codes in two runtimes.
 
@@ -490,8 +490,8 @@ for row_file, row_name in {
     litert_file: "student int8, LiteRT",
 }.items():
     reached = train.evaluate(Runner.open(row_file), judged)
-    row = {"accuracy": reached, "file": row_file, "precision": "int8"}
-    table.add(row_name, student, dataset, **row)
+    row = {"accuracy": reached, "pictures": len(judged), "precision": "int8"}
+    table.add(row_name, student, dataset, **row, file=row_file)
 table.show(dataset)
 
 # %% pareto

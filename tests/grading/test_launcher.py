@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -125,3 +126,13 @@ def test_a_servers_folder_is_held_and_no_other_grader_sweeps_it(tmp_path):
     ended(Forked(ASK, tmp_path, {}))
     with pytest.raises(BlockingIOError):
         launcher.hold(Path(launcher._server[1]).parent)
+
+
+def test_where_there_are_no_process_groups_the_process_itself_is_ended(tmp_path, monkeypatch):
+    """As on Windows, where nothing else is known of what a program has started."""
+    (tmp_path / "here.py").write_text("import time\ntime.sleep(600)\n")
+    started = Spawned([*WORDS, "--rootdir", str(tmp_path), "here.py"], tmp_path, ENVIRONMENT)
+    monkeypatch.setattr(launcher, "os", SimpleNamespace(name="nt"))  # to the launcher alone
+    assert not started.wait(0)
+    started.kill()
+    assert not alive(started.pid)

@@ -51,15 +51,6 @@ def test_lessons_are_those_of_the_day(study, dataset):
     assert students.daylight(fashion, dataset.train) is dataset.train
 
 
-def test_answers_are_asked_for_once(teacher, dataset, monkeypatch):
-    split = dataset.test[:30]
-    first = students.remembered(teacher, split)
-    with torch.no_grad():
-        assert torch.allclose(first, teacher(data.normalize(split.images)), atol=1e-5)
-    monkeypatch.setattr(students, "predict", lambda *_: pytest.fail("asked again"))
-    assert torch.equal(students.remembered(teacher, split), first)
-
-
 def test_a_student_is_trained_once_and_few_labels_see_as_many_pictures(study, monkeypatch):
     calls = []
 

@@ -1,17 +1,22 @@
 """Lab 10: the family is what lab 06 would cut, its costs are measured, its searches are fair, its sentences hold."""
 
+import json
 import random
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from edgelab import data, models
 from edgelab.deploy.file_costs import file_costs
 from edgelab.errors import EdgelabError
-from edgelab.labs.lab_10_capstone import battery, costs, explorers, record, rival, search, workshop
+from edgelab.labs.lab_10_capstone import battery, costs, cut, explorers, rival, search, workshop
 from edgelab.labs.lab_10_capstone.family import WHOLE, Family, neighbours, settle, shapes
 from edgelab.measure import count_macs
+from edgelab.models.retrain import augment_for, validation_images
+from edgelab.numbers import number
 from edgelab.pruning import channel_importance, find_dependencies, remove_channels
+from edgelab.train import History
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 DATASETS = ("signs", "fashion-mnist")
@@ -111,7 +116,7 @@ def test_both_limits_of_a_brief_break_some_network_and_leave_some(name, brief):
     """Two limits at once: neither alone decides, the whole network keeps to neither or one, and some keep both."""
     known = costs._on_record()[KEYS[name]]
     rows = [dict(zip(costs.COSTS, known[costs.text_of(shape)], strict=True)) for shape in shapes()]
-    limits = explorers.limits_of(brief)
+    limits = costs.limits_of(brief)
     kept = {cost: [row[cost] <= most for row in rows] for cost, most in limits.items()}
     first, second = kept.values()
     assert 5 <= sum(a and b for a, b in zip(first, second, strict=True)) <= 55
@@ -131,7 +136,7 @@ def test_the_record_is_what_the_tools_say(dataset):
         assert found["bytes"] == pytest.approx(known[costs.text_of(shape)][0], rel=0.01)
         assert found["arena"] == pytest.approx(known[costs.text_of(shape)][1], rel=0.02)
         assert found["us"] == pytest.approx(known[costs.text_of(shape)][2], rel=0.02)
-    assert list(record.rival_costs(dataset).values()) == pytest.approx(
+    assert list(rival.measured_costs(dataset).values()) == pytest.approx(
         rival._record()["rivals"][KEYS["signs"]], rel=0.02
     )
 
@@ -140,7 +145,7 @@ def test_without_the_extra_activations_stand_in_for_the_arena(dataset, monkeypat
     images = data.normalize(dataset.train.images[:4])
     path = costs.write_int8(models.resnet((4, 8, 16), num_classes=16).eval(), images, "model.tflite")
     monkeypatch.setattr(costs, "has_micro", lambda: False)
-    monkeypatch.setattr(costs, "find_spec", lambda name: None)
+    monkeypatch.setattr(costs, "has_vela", lambda: False)
     assert costs.measure(path) == {
         "bytes": path.stat().st_size,
         "arena": file_costs(path).peak_bytes,
@@ -150,13 +155,66 @@ def test_without_the_extra_activations_stand_in_for_the_arena(dataset, monkeypat
     monkeypatch.setattr(costs, "_on_record", dict)
     first = costs.family_costs(dataset)
     assert "stand in for the arena" in capsys.readouterr().out
-    monkeypatch.setattr(costs, "measure_family", lambda _dataset: pytest.fail("measured again"))
-    assert costs.family_costs(dataset) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(costs, "measure_family", lambda _dataset: pytest.fail("measured again"))
+        assert costs.family_costs(dataset) == first
+    whole = {costs.text_of((4, 8, 16)): [1, 2, 3.0]}
+    monkeypatch.setattr(costs, "measure_family", lambda _dataset: whole)
+    monkeypatch.setattr(costs, "has_micro", lambda: True)
+    monkeypatch.setattr(costs, "has_vela", lambda: True)
+    assert costs.family_costs(dataset)[4, 8, 16]["us"] == 3.0  # the extra was installed since
+    larger = data.Dataset(
+        "larger", dataset.classes, data.Split(torch.zeros(2, 3, 40, 40), torch.zeros(2)), dataset.test
+    )
+    costs.family_costs(larger)
+    assert len(json.loads(costs.KEPT.read_text())) == 3  # what is measured for one data set leaves the others'
+
+
+def own(dataset, count, side=32):
+    """Return pictures as a learner's, so many to train on, of another size; each one's pixels are its number."""
+    numbers = torch.arange(count)
+    images = (numbers % 251)[:, None, None, None].expand(-1, 3, side, side).to(torch.uint8).clone()
+    images[:, 0, 0, 0] = (numbers // 251).to(torch.uint8)
+    return data.Dataset("own", dataset.classes, data.Split(images, numbers % 16), dataset.test)
+
+
+@pytest.mark.parametrize(
+    ("count", "lessons", "judges"), [(12_000, 3_000, 1_000), (3_000, 2_700, 300), (90, 81, 9), (5, 4, 1)]
+)
+def test_nothing_learns_from_the_judges_however_few_there_are(dataset, tiny, monkeypatch, count, lessons, judges):
+    monkeypatch.setattr(workshop, "load_pretrained", lambda *_names: tiny)
+    monkeypatch.setattr(workshop, "remembered", lambda *_arguments: None)
+    monkeypatch.setattr(costs, "family_costs", lambda _dataset: {})
+    loaded = own(dataset, count)
+    shop = workshop.Workshop(loaded)
+    assert (len(shop.lessons), len(shop.judges)) == (lessons, judges)
+    seen, zoo = shop.judges.images.flatten(1), loaded.train[: -validation_images(loaded)].images.flatten(1)
+    for others in (shop.lessons.images.flatten(1), zoo):
+        assert not {bytes(row[:4].numpy()) for row in seen} & {bytes(row[:4].numpy()) for row in others}
+    assert f"judges: {judges:,};".replace(",", "\u202f") in str(shop)
+
+
+def test_the_limits_of_ram_and_time_grow_with_the_pictures_and_those_of_flash_do_not(shop):
+    assert shop.limits("sensor") == costs.BRIEFS["sensor"].limits
+    assert costs.growth_of(torch.zeros(1, 1, 28, 28)) == 1
+    growth = costs.growth_of(torch.zeros(1, 3, 48, 48))
+    assert growth == 2.25
+    assert costs.limits_of("camera", growth) == {"bytes": 20 * 1024, "us": 155 * 2.25}
+    assert costs.limits_of("sensor", growth, 50) == {"bytes": 10 * 1024, "arena": 27 * 1024}
+    assert "55\u202f296" in costs.brief_table(dict.fromkeys(costs.COSTS, 1.0), growth)._repr_html_()
+
+
+def test_a_brief_that_cannot_be_judged_here_or_is_none_is_refused_in_a_sentence(shop):
+    shop.costs = {WHOLE: {"bytes": 1, "arena": 1, "us": None}}
+    with pytest.raises(EdgelabError, match=r"camera with an NPU: NPU, Arm's estimate \(µs\) cannot be measured here"):
+        shop.limits("camera")
+    with pytest.raises(EdgelabError, match=r"There is no brief 'drone'\. There are: sensor, camera"):
+        shop.limits("drone")
 
 
 def test_orders_are_tried_and_an_impossible_one_says_why(shop):
     html = workshop.order_table(shop, (6, 12, 20))._repr_html_()
-    assert html.count("<tr>") == 4
+    assert html.count("<tr>") == 5
     assert "refused: This model has no parameters to train" in html
     steps = ("prune", "distil", "quantize")
     assert shop.order(steps, (6, 12, 20)) == shop.order(steps, (6, 12, 20))
@@ -178,7 +236,7 @@ def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
     assert "98\u202f496" in duel
     assert f"{98_496 / found['bytes']:.1f}×" in duel
     assert "ResNet-8" in battery.table(right_days, model, shop.image)._repr_html_()
-    found = explorers.finding_table(table, (4, 8, 16), [WHOLE], explorers.limits_of("sensor"))._repr_html_()
+    found = explorers.finding_table(table, (4, 8, 16), [WHOLE], costs.limits_of("sensor"))._repr_html_()
     assert "4-8-16" in found
     with pytest.raises(EdgelabError, match="no shape of the family"):
         explorers.finding_table(table, (1, 2, 3), [WHOLE], {})
@@ -252,15 +310,19 @@ def test_verdicts_are_told(capsys):
 def test_the_shape_that_the_lab_begins_with_keeps_the_limits_of_both_briefs_but_not_with_all_channels(name):
     known = costs._on_record()[KEYS[name]]
     begun, whole = (dict(zip(costs.COSTS, known[text], strict=True)) for text in ("6-12-20", "8-16-32"))
-    limits = explorers.limits_of("sensor")
+    limits = costs.limits_of("sensor")
     assert all(begun[cost] <= most for cost, most in limits.items())
     assert any(whole[cost] > most for cost, most in limits.items())
 
 
-def test_the_coin_cell_lasts_five_days_and_boards_differ_by_more_than_a_model_half_as_large():
+def test_the_coin_cell_lasts_five_days_and_one_board_makes_it_last_more_than_five_times_as_long():
     assert battery.on_coin_cell(right_days) == pytest.approx(5.117, abs=0.01)
     joules = [board.joules for board in battery.BOARDS.values()]
     assert max(joules) / min(joules) > 5
+    cell = battery.CELLS["CR2032"]
+    of = {name: right_days(cell.mah, cell.volts, board.joules, min(battery.PICTURES) / 60, 0)
+          for name, board in battery.BOARDS.items()}  # fmt: skip
+    assert [name for name, lasting in of.items() if lasting >= 365] == ["STM32U385 (Cortex-M33)"]  # question 1
     words = battery.battery_plot(right_days, "STM32U385 (Cortex-M33)", "CR2032", 1, 30).description
     assert "sleep takes 65 % of the energy" in words
 
@@ -279,6 +341,19 @@ def test_the_rival_trains_for_the_compute_that_its_opponent_had(name):
     assert {row["epochs"] for row in rows if not row["long"]} == {rival.fair_epochs(loaded)}
 
 
+def test_on_a_learners_pictures_the_rival_trains_by_the_zoos_recipe(dataset, tiny, monkeypatch):
+    calls = []
+    monkeypatch.setattr(rival, "load_pretrained", lambda *_names: tiny)
+    monkeypatch.setattr(rival, "fit", lambda _model, split, **options: calls.append((len(split), options)) or History())
+    loaded = own(dataset, 300, 48)
+    assert rival.fair_epochs(loaded) >= 1
+    rival.train(loaded, epochs=2)
+    (images, options) = calls[0]
+    assert (images, len(options["val"]), options["epochs"]) == (270, 30, 2)
+    assert options["augment"] is augment_for(loaded)
+    assert options["lr"] == pytest.approx(0.15 / 2)  # larger pictures, smaller batches
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_rivals_shape_costs_about_what_was_published(name):
     """Its data is CIFAR-10, with three channels, 32x32 pixels and ten classes."""
@@ -286,3 +361,27 @@ def test_the_rivals_shape_costs_about_what_was_published(name):
     assert bytes_ == pytest.approx(rival.PUBLISHED["bytes"], rel=0.15)
     if name == "signs":
         assert arena == pytest.approx(rival.PUBLISHED["arena"], rel=0.05)
+
+
+def test_what_was_cut_after_long_teaching_needs_half_of_the_rivals_bytes_and_reads_no_less_than_it_trained_alone():
+    signs = data.load("signs")
+    rows = json.loads(costs.RECORD.read_text("utf-8"))["cut"]
+    alone = max(rival.accuracies(signs, long=True))
+    assert rows
+    for row in rows:
+        assert 2 * row["bytes"] <= rival.PUBLISHED["bytes"]
+        assert 2 * row["bytes"] <= rival.figures(signs)["bytes"]
+        assert row["arena"] < rival.PUBLISHED["arena"]
+        assert alone < row["int8"] < row["whole"] < row["int8"] + 0.015
+    assert number(rows[0]["bytes"]) in rival.long_rival(signs)
+
+
+def test_a_taught_network_is_cut_to_its_macs_then_taught_and_judged_as_int8(dataset, monkeypatch, tmp_path):
+    monkeypatch.setattr(cut, "EPOCHS", 1)
+    whole = rival.build(dataset)
+    save_file(whole.state_dict(), tmp_path / "whole.safetensors")
+    row = cut.cut(dataset, tmp_path / "whole.safetensors")
+    assert 2 * row["bytes"] <= rival.PUBLISHED["bytes"]
+    assert {0 <= row[name] <= 1 for name in ("whole", "float", "int8")} == {True}
+    left = count_macs(cut.smaller(whole.eval(), dataset.train), data.normalize(dataset.train.images[:1]))
+    assert 0.9 * cut.MACS < left / count_macs(whole, data.normalize(dataset.train.images[:1])) <= cut.MACS

@@ -170,6 +170,37 @@ def test_a_lab_is_short(source):
     assert len(prose(source)) <= 2_000
 
 
+def minutes(source):
+    """Return for how many minutes a lab keeps a learner, by labs/AUTHORS.md: words, code, exercises, what one tries."""
+    cells = [cell for cell in read_source(source) if cell.role != "hidden"]
+    texts = [cell.source.split("### Further reading")[0] for cell in cells if cell.kind == "markdown"]
+    code = [cell.source for cell in cells if cell.kind == "code"]
+    words = sum(len(re.findall(r"[^\W\d_][\w'’-]*", text)) for text in texts)
+    lines = sum(bool(line.strip()) for text in code for line in text.split("\n"))
+    exercises = sum(cell.role == "exercise" for cell in cells)
+    predictions = sum(bool(re.search(r"(?m)^\w+\.predict_", text)) for text in code)
+    explorers = sum(bool(re.search(r"(?m)^\w+\.\w*explorer\w*\(", text)) for text in code)
+    return words / 150 + lines / 15 + 6.5 * exercises + 1.5 * predictions + 3 * explorers + 2
+
+
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_a_lab_promises_the_minutes_that_it_takes_and_a_break_where_they_are_more_than_an_hour(source, lang):
+    first = next(cell.source for cell in build.learner(source, lang).cells if cell.cell_type == "markdown")
+    (promised,) = map(int, re.findall(r"(\d+) minut", first))
+    assert minutes(source) - 5 <= promised <= minutes(source) + 10
+    breaks = re.findall({"en": r"break before\s\*(.+?)\*", "es": r"descanso antes de\s\*(.+?)\*"}[lang], first)
+    assert len(breaks) == (promised > 60)
+    headings = [line for cell in build.learner(source, lang).cells for line in cell.source.split("\n")]
+    assert all(f"## {heading}" in headings for heading in breaks)
+
+
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_no_number_is_broken_at_its_thousands(source, lang):
+    """A thin no-break space stands there; at any other a line may end."""
+    texts = [cell.source for cell in build.learner(source, lang).cells if cell.cell_type == "markdown"]
+    assert [found for text in texts for found in re.findall(r"(?<![\d.])\d{1,3}[ \u2009]\d{3}(?![\d.])", text)] == []
+
+
 def test_code_fits_beside_another_window(source):
     """At 960 pixels a line of 88 characters is seen whole; docstrings of exercises are prose."""
     lines = [
@@ -203,7 +234,7 @@ def test_lab_00_does_not_tell_the_peak_that_lab_01_asks_for(labs):
 def test_a_lab_says_where_it_stands_what_it_needs_and_where_to_go_on(source, labs):
     cells = read_source(source)
     assert any(cell.source.strip() == f'lab_map("{source.stem}")' for cell in cells)
-    first, last = cells[0].source, [cell.source for cell in cells if cell.kind == "markdown"][-1]
+    first, *_rest, last = [cell.source for cell in cells if cell.kind == "markdown"]
     assert "You need" in first
     number = int(source.stem[:2])
     following = [path.stem for path in sorted((labs / "source").glob("*.py")) if int(path.stem[:2]) == number + 1]
@@ -220,9 +251,11 @@ def test_a_reference_notebook_is_green_under_plain_nbval(labs, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
-@pytest.mark.parametrize("dataset", ["signs", "fashion-mnist"])
+@pytest.mark.parametrize(
+    ("dataset", "lang"), [("signs", lang) for lang in build.TRANSLATIONS] + [("fashion-mnist", "en")]
+)
 def test_the_whole_lab_is_green_under_plain_nbval(source, lang, dataset, tmp_path, needs_fashion_mnist):
+    """The two that the sandboxed run (English, signs) and the browser's (Spanish, Fashion-MNIST) leave out."""
     notebook = build.reference(source, lang, outputs=dataset == "signs")
     result = run_with_nbval(notebook, tmp_path, dataset)
     assert result.returncode == 0, result.stdout

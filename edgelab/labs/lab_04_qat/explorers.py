@@ -17,6 +17,7 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.i18n import _
 from edgelab.labs.lab_04_qat.training import Study
+from edgelab.measure import share_half_width
 from edgelab.measure.threads import torch_threads
 from edgelab.quantization import (
     QSpec,
@@ -255,7 +256,7 @@ def bits_plot(
         )
         for accuracies, colour, marker, line, label in rows:
             x, y = [over(bits) for bits in accuracies], [shown(share) for share in accuracies.values()]
-            bars = [196 * (share * (1 - share) / images) ** 0.5 for share in accuracies.values()]
+            bars = [100 * share_half_width(share, images) for share in accuracies.values()]
             ax.errorbar(x, y, bars, color=colour, marker=marker, ls=line, capsize=3, label=label)
         ax.axhline(shown(float_accuracy), color=plots.INK, lw=1, ls=":", label=_("float"))
         if weights is None:

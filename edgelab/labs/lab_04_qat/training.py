@@ -17,6 +17,7 @@ from edgelab.deploy import Parity
 from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
+from edgelab.measure import share_half_width
 from edgelab.numbers import number
 from edgelab.quantization import (
     QuantizationConfig,
@@ -140,7 +141,7 @@ class Study:
             _("%(n)d bits") % {"n": bits}: self.ptq(QuantizationConfig(bits, weight_observer="mse")) for bits in choices
         }
         rows = [
-            [escape(name), f"{100 * share:.1f} ± {196 * (share * (1 - share) / len(self.exam)) ** 0.5:.1f}"]
+            [escape(name), f"{100 * share:.1f} ± {100 * share_half_width(share, len(self.exam)):.1f}"]
             for name, share in shares.items()
         ]
         return HtmlTable([_("weights"), _("accuracy, 95 % interval (%)")], rows)

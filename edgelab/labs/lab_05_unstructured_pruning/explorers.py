@@ -184,7 +184,9 @@ def layer_plot(found: Mapping[str, Mapping[float, float]], sizes: Mapping[str, i
                     row, 0.96, left=column, height=0.9, color=plots.VERMILION, alpha=0.12 + 0.8 * min(1.0, share / 0.5),
                     hatch="///" if bad else "", ec=plots.INK, lw=0.4,
                 )  # fmt: skip
-                ax.text(column + 0.48, row, f"{100 * share:.0f}", ha="center", va="center")
+                number = ax.text(column + 0.48, row, f"{100 * share:.0f}", ha="center", va="center")
+                if bad:  # a number does not read on hatching
+                    number.set(color="black", bbox={"fc": plots.ORANGE, "ec": "none", "pad": 1.5})
             ax.text(
                 len(scores) + 0.1,
                 row,

@@ -9,10 +9,10 @@ from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, choice, slider
 from edgelab.explore.pictures import shown_name
 from edgelab.i18n import _
-from edgelab.labs.lab_07_distillation.students import ASKED, FEW, Study, bias_that_fits, named, remembered
+from edgelab.labs.lab_07_distillation.students import ASKED, FEW, MODELS, Study, bias_that_fits, named
 from edgelab.labs.lab_07_distillation.tables import class_name, way_name
 from edgelab.measure.seeds import paired_gain
-from edgelab.train import predict
+from edgelab.train import predict, remembered
 
 TEMPERATURES = (1, 2, 3, 4, 6, 8, 12, 20)
 PICTURES = 8
@@ -26,7 +26,7 @@ REGIMES = {
 def temperature_explorer(study: Study) -> Explorer:
     """Return the teacher's soft targets for single test pictures, at a temperature to choose."""
     split = study.exam[:ASKED]
-    logits = remembered(study.teacher, split)
+    logits = remembered(study.teacher, split, MODELS)
     places = telling_pictures(logits, split.labels)
     names = list(map(shown_name, study.dataset.classes))
 
@@ -181,7 +181,7 @@ def confusion_explorer(study: Study) -> Explorer:
     """Return who takes what for what: the teacher, and students with it and without."""
     split = study.exam[:ASKED]
     answers = {
-        "teacher": remembered(study.teacher, split).argmax(1),
+        "teacher": remembered(study.teacher, split, MODELS).argmax(1),
         "distilled": predict(study.student("distilled"), split).argmax(1),
         "alone": predict(study.student("alone"), split).argmax(1),
     }

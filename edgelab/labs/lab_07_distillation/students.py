@@ -1,10 +1,8 @@
 """Students of one teacher, each trained once: with labels, with the teacher, without a class, with a bad teacher."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +11,13 @@ from torch.nn import functional as F
 
 from edgelab import data
 from edgelab.bars import track
-from edgelab.data.storage import atomic_write
 from edgelab.distillation import distillation_loss
 from edgelab.i18n import _
 from edgelab.measure.seeds import Gain, paired_gain
 from edgelab.measure.threads import torch_threads
 from edgelab.models import conv_bn, load_pretrained
 from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
-from edgelab.train import evaluate, fit, predict, remembering
+from edgelab.train import evaluate, fit, predict, remembered, remembering
 
 LAB = "07_distillation"
 LESSONS, FEW, EXAM = 2_000, 100, 1_000  # training images, how many of them keep their label, test images
@@ -100,7 +97,7 @@ class Study:
     def __init__(self, teacher: nn.Module, dataset: data.Dataset):
         self.dataset, self.teacher = dataset, teacher
         self.lessons, self.exam = daylight(dataset, dataset.train)[:LESSONS], daylight(dataset, dataset.test)[:EXAM]
-        self.answers = remembered(teacher, self.lessons)
+        self.answers = remembered(teacher, self.lessons, MODELS)
         self._teachers = {"teacher": self.answers}
         self._students: dict[tuple, nn.Module] = {}
         self._accuracies: dict[tuple, float] = {}
@@ -175,21 +172,6 @@ class Study:
         return student
 
 
-def remembered(model: nn.Module, split: data.Split) -> torch.Tensor:
-    """Return the logits `(N, classes)` of `model` for `split`, from the learner's folder if it has said them before."""
-    digest = hashlib.sha256(split.images.numpy().tobytes())
-    for value in model.state_dict().values():
-        digest.update(value.detach().contiguous().numpy().tobytes())
-    path = Path(MODELS, f"answers-{digest.hexdigest()[:16]}.pt")
-    if path.exists():
-        return torch.load(path, weights_only=True)
-    found = predict(model, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        torch.save(found, file)
-    return found
-
-
 def bias_that_fits(logits: torch.Tensor, left_out: int) -> float:
     """Return what to add to a logit so that the class is named for as many of the pictures as is its share.
 
@@ -215,7 +197,7 @@ def follows_teacher(study: Study, way: str) -> float | None:
     None for a student without mistakes.
     """
     split = study.exam[:ASKED]
-    theirs = remembered(study.teacher, split).scatter(1, split.labels[:, None], -torch.inf).argmax(1)
+    theirs = remembered(study.teacher, split, MODELS).scatter(1, split.labels[:, None], -torch.inf).argmax(1)
     mine = predict(study.student(way), split).argmax(1)
     wrong = mine != split.labels
     return float((mine[wrong] == theirs[wrong]).float().mean()) if wrong.any() else None

@@ -17,7 +17,7 @@ RECORD = Path(__file__).with_name("record.json")
 
 @lru_cache
 def _record() -> dict:
-    return json.loads(RECORD.read_text())
+    return json.loads(RECORD.read_text("utf-8"))
 
 
 def accuracies(dataset: str, network: str, pixels: int) -> list[float]:

@@ -21,8 +21,8 @@ def try_doors(path: str | Path, dataset: data.Dataset, to_codes: Callable, to_pr
     """
     runner = LiteRTRunner(Path(path), reference=True)
     grid_in, grid_out = (_grid(port) for port in (runner.input, runner.output))
-    text = _("in: scale %(scale).6f, zero point %(zero)d; out: scale %(out).4f, zero point %(last)d")
-    print(text % {"scale": grid_in[0], "zero": grid_in[1], "out": grid_out[0], "last": grid_out[1]})
+    print(_("in:  scale %(scale).6f, zero point %(zero)d") % {"scale": grid_in[0], "zero": grid_in[1]})
+    print(_("out: scale %(scale).4f, zero point %(zero)d") % {"scale": grid_out[0], "zero": grid_out[1]})
     same_codes = same_answers = 0
     images = dataset.test.images[:_IMAGES]
     for picture in images:

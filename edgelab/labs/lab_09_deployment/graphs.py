@@ -20,7 +20,8 @@ from edgelab.measure.threads import torch_threads
 WRITTEN = "written"
 _INTEGER = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 _LINKS = ("QuantizeLinear", "DequantizeLinear", "Cast")
-_ROW, _WIDE, _HIGH, _GAP, _LINE = 7, 92, 22, 16, 44  # boxes in a row; a box, the space behind it, a row: in pixels
+# Boxes in a row, as many as half a screen has room for; a box, the space behind it, a row, a line of text: in pixels.
+_ROW, _WIDE, _HIGH, _GAP, _LINE, _TEXT = 5, 92, 22, 16, 44, 16
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,15 @@ def graph_plot(
     text = _("%(before)d operators as written, %(after)d as they run; %(ms).3f ms, without optimisation %(slow).3f ms")
     numbers = {"before": _count(before), "after": _count(after)}
     title = text % {**numbers, "ms": times[precision, level], "slow": times[precision, "none"]}
-    upper, height = _drawn(before, 58)
+    lines = plots.wrapped(title).split("\n")
+    top = _TEXT * len(lines)
+    upper, height = _drawn(before, top + 42)
     lower, whole = _drawn(after, height + 46)
     kinds = "; ".join(f"{count} {kind}" for kind, count in Counter(node.kind for node in after).most_common())
+    legend, end = _legend(whole + 18)
     wide = _ROW * (_WIDE + _GAP) + 10
-    heads = [(16, title, "bold"), (38, _("as written"), "normal"), (height + 26, _("as it runs"), "normal")]
+    heads = [(_TEXT * (1 + row), line, "bold") for row, line in enumerate(lines)]
+    heads += [(top + 22, _("as written"), "normal"), (height + 26, _("as it runs"), "normal")]
     words = "".join(
         f'<text x="4" y="{y}" font-size="12" font-weight="{weight}" fill="currentColor">{escape(line)}</text>'
         for y, line, weight in heads
@@ -106,8 +111,8 @@ def graph_plot(
     description = f"{title}. {_('It runs: %(kinds)s') % {'kinds': kinds}}"
     svg = (
         f'<svg role="img" aria-label="{escape(description)}" style="max-width: 100%; height: auto" '
-        f'width="{wide}" height="{whole + 26}" viewBox="0 0 {wide} {whole + 26}" xmlns="http://www.w3.org/2000/svg" '
-        f'font-family="sans-serif">{words}{upper}{lower}{_legend(whole + 18)}</svg>'
+        f'width="{wide}" height="{end}" viewBox="0 0 {wide} {end}" xmlns="http://www.w3.org/2000/svg" '
+        f'font-family="sans-serif">{words}{upper}{lower}{legend}</svg>'
     )
     return plots.Picture(svg, description)
 
@@ -172,17 +177,16 @@ def _line(source: tuple[int, int], target: tuple[int, int], following: bool) -> 
     return f'<path d="{begin} {bow} {u + _WIDE / 2} {v}" {style} stroke-dasharray="5 3"/>'
 
 
-def _legend(y: int) -> str:
+def _legend(top: int) -> tuple[str, int]:
+    """Return what the colours mean, a line for each, as SVG from `top` on, and where it ends."""
     entries = [
         (plots.BLUE, _("integers")),
         (plots.ORANGE, _("into codes and out of them (below a box: of its weights)")),
         (plots.GREEN, _("floats, or either")),
     ]
-    parts, x = [], 4
-    for colour, words in entries:
-        parts.append(
-            f'<rect x="{x}" y="{y - 9}" width="12" height="10" fill="{colour}" fill-opacity="0.4" stroke="{colour}"/>'
-            f'<text x="{x + 17}" y="{y}" font-size="11" fill="currentColor">{escape(words)}</text>'
-        )
-        x += 40 + round(6.2 * len(words))
-    return "".join(parts)
+    parts = [
+        f'<rect x="4" y="{y - 9}" width="12" height="10" fill="{colour}" fill-opacity="0.4" stroke="{colour}"/>'
+        f'<text x="21" y="{y}" font-size="11" fill="currentColor">{escape(words)}</text>'
+        for y, (colour, words) in zip(range(top, top + _TEXT * len(entries), _TEXT), entries, strict=True)
+    ]
+    return "".join(parts), top + _TEXT * len(entries)

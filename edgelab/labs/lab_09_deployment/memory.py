@@ -13,6 +13,7 @@ from torch import nn
 from edgelab import data
 from edgelab.bars import track
 from edgelab.deploy import Arena, Lifetime, arena, c_array, lifetimes, to_litert
+from edgelab.deploy.file_costs import file_costs
 from edgelab.errors import EdgelabError
 from edgelab.explore import plots
 from edgelab.explore.explorer import Explorer, slider
@@ -26,6 +27,7 @@ from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
 
 LAB = "09_deployment"
+_SEEN = 60  # characters of a line of C that are seen whole on half a screen
 NAMES = {
     "resnet_tiny": "ResNet tiny",
     "mobilenet_v1_025": "MobileNetV1 0.25",
@@ -82,9 +84,10 @@ class Taken:
 
 
 def taken(path: str | Path, name: str, dataset: data.Dataset) -> Taken:
-    """Return the arena of a `.tflite` file, the network `name` of the zoo: the interpreter's own count, or the record.
+    """Return the arena of a `.tflite` file, the network `name` of the zoo: the interpreter's own count.
 
-    Raise `EdgelabError` where the interpreter is not installed, and nothing is on record.
+    Where the interpreter is not installed, what is on record stands in, or else, for pictures of the learner's own, the
+    activations counted in the file; the words say which.
     """
     try:
         found: Arena = arena(path)
@@ -92,7 +95,8 @@ def taken(path: str | Path, name: str, dataset: data.Dataset) -> Taken:
     except EdgelabError as error:
         kept = record.network_cost(dataset.name, name, dataset.test.images.shape[-1])
         if kept is None:
-            raise
+            text = _("%(reason)s Until then activations stand in, counted in the file: what comes on top is missing.")
+            return Taken(file_costs(path).peak_bytes, None, text % {"reason": error})
         text = _("%(reason)s Until then what it once took, which is on record, stands in.") % {"reason": error}
         return Taken(int(kept["arena_bytes"]), None, text)
 
@@ -151,7 +155,7 @@ def lifetime_plot(buffers: Sequence[Lifetime], whole: int, step: int) -> plots.P
 def show_c_array(path: str | Path, name: str, lines: int = 6) -> None:
     """Print the beginning of the C source of a file, its end, and how many characters stand for how many bytes."""
     source = c_array(path, name).source
-    kept = source.splitlines()
+    kept = [line if len(line) <= _SEEN else f"{line[:_SEEN]} …" for line in source.splitlines()]
     print("\n".join([*kept[:lines], "  ...", *kept[-3:]]))
     sizes = {"source": number(len(source)), "bytes": number(Path(path).stat().st_size)}
     print(_("%(source)s characters of source, %(bytes)s bytes in flash") % sizes)

@@ -31,8 +31,8 @@ def predict_threads() -> Prediction:
 
 def race_threads(path: str | Path, image: torch.Tensor) -> Comparison:
     """Return how many times faster a file runs on two threads than on one, in turns."""
-    names = {count: _("threads: %(n)d") % {"n": count} for count in (1, 2)}
-    runs = {names[count]: Runner.open(path, threads=count).once(image) for count in names}
+    names = {1: _("on one"), 2: _("the student on two threads")}
+    runs = {name: Runner.open(path, threads=count).once(image) for count, name in names.items()}
     return compare_latency(runs, max_seconds=3)
 
 

@@ -73,7 +73,7 @@ def table(days: Callable, model: nn.Module, image: torch.Tensor) -> HtmlTable:
                      *(number(one, ".0f" if one >= 10 else ".1f") for one in lasting)])  # fmt: skip
     heads = [_("board"), _("measured, one inference of ResNet-8 (µJ)")]
     for whose in (_("ResNet-8"), _("yours, if energy followed MACs")):
-        heads += [f"{whose}: {name} ({_('days')})" for name in cell_names().values()]
+        heads += [f"{whose}: {name} ({_('days')})" for name in CELLS]
     return HtmlTable(list(map(escape, heads)), rows)
 
 

@@ -46,6 +46,7 @@ BRIEFS = {
     "sensor": Brief("STM32L4R5 (Cortex-M4)", {"bytes": 20 * 1024, "arena": 24 * 1024}),
     "camera": Brief("Ethos-U55-128", {"bytes": 20 * 1024, "us": 155}),
 }
+USUAL_PIXELS = 32 * 32  # what the limits of the briefs are meant for
 
 
 def cost_names() -> dict[str, str]:
@@ -62,11 +63,26 @@ def brief_names() -> dict[str, str]:
     return {"sensor": _("sensor"), "camera": _("camera with an NPU")}
 
 
-def brief_table(whole: Mapping[str, float | None]) -> HtmlTable:
-    """Return the limits of each brief, beside what the network to start from costs."""
+def growth_of(image: torch.Tensor) -> float:
+    """Return how many times as much RAM and time a brief leaves for pictures like `image` `(1, C, H, W)`.
+
+    Both grow with the pixels, and so must a device: 1 up to 32x32, and for larger ones as many times the pixels.
+    """
+    return max(1.0, image.shape[-2] * image.shape[-1] / USUAL_PIXELS)
+
+
+def limits_of(brief: str, growth: float = 1.0, tightness: int = 100) -> dict[str, float]:
+    """Return the limits of a brief, RAM and time `growth` times as large, all made tighter or looser, in per cent."""
+    limits = BRIEFS[brief].limits
+    return {name: most * (1 if name == "bytes" else growth) * tightness / 100 for name, most in limits.items()}
+
+
+def brief_table(whole: Mapping[str, float | None], growth: float = 1.0) -> HtmlTable:
+    """Return the limits of each brief, beside what the network to start from costs; `growth` is of `growth_of`."""
     rows = []
     for name, brief in BRIEFS.items():
-        cells = [number(brief.limits[cost]) if cost in brief.limits else "" for cost in COSTS]
+        limits = limits_of(name, growth)
+        cells = [number(limits[cost], ".0f") if cost in limits else "" for cost in COSTS]
         rows.append([f"{escape(brief_names()[name])}: {escape(brief.device)}", *cells])
     known = [whole[cost] for cost in COSTS]
     rows.append([escape(_("ResNet tiny, int8")), *("–" if one is None else number(one, ".0f") for one in known)])
@@ -91,13 +107,18 @@ def measure(path: str | Path) -> dict[str, float | None]:
     return {
         "bytes": path.stat().st_size,
         "arena": arena_bytes(path) if has_micro() else file_costs(path).peak_bytes,
-        "us": round(npu_estimate(path, accelerator=ACCELERATOR).microseconds, 1) if find_spec("ethosu") else None,
+        "us": round(npu_estimate(path, accelerator=ACCELERATOR).microseconds, 1) if has_vela() else None,
     }
 
 
 def has_micro() -> bool:
     """Return whether TensorFlow Lite Micro's interpreter is installed."""
     return find_spec("tflite_micro") is not None
+
+
+def has_vela() -> bool:
+    """Return whether Arm's compiler for the NPU is installed."""
+    return find_spec("ethosu") is not None
 
 
 def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path:
@@ -107,17 +128,22 @@ def write_int8(model: nn.Module, images: torch.Tensor, path: str | Path) -> Path
 
 def family_costs(dataset: data.Dataset) -> dict[Shape, dict[str, float | None]]:
     """Return the costs of all shapes of the family for the pictures of `dataset`: on record, kept, or measured."""
-    known = _on_record().get(key_of(dataset)) or (json.loads(KEPT.read_text()) if KEPT.exists() else {}).get(
-        key_of(dataset)
-    )
-    if known is None:
-        if not (has_micro() and find_spec("ethosu")):
-            print(_('Activations stand in for the arena, and NPU times are missing: pip install "edgelab[mcu]".'))
-        known = measure_family(dataset)
+    known = _on_record().get(key_of(dataset)) or _kept_or_measured(dataset)
+    return {shape: dict(zip(COSTS, known[text_of(shape)], strict=True)) for shape in shapes()}
+
+
+def _kept_or_measured(dataset: data.Dataset) -> dict[str, list[float | None]]:
+    kept = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
+    whole = has_micro() and has_vela()
+    key = key_of(dataset) + ("" if whole else ", without edgelab[mcu]")  # once that is installed, it is measured again
+    if not whole:
+        print(_('Activations stand in for the arena, and NPU times are missing: pip install "edgelab[mcu]".'))
+    if key not in kept:
+        kept[key] = measure_family(dataset)
         KEPT.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(KEPT) as file:
-            file.write(json.dumps({key_of(dataset): known}).encode())
-    return {shape: dict(zip(COSTS, known[text_of(shape)], strict=True)) for shape in shapes()}
+            file.write(json.dumps(kept).encode())
+    return kept[key]
 
 
 def measure_family(dataset: data.Dataset) -> dict[str, list[float | None]]:
@@ -147,4 +173,4 @@ def key_of(dataset: data.Dataset) -> str:
 
 @lru_cache
 def _on_record() -> dict[str, dict[str, list[float]]]:
-    return json.loads(RECORD.read_text())["costs"]
+    return json.loads(RECORD.read_text("utf-8"))["costs"]

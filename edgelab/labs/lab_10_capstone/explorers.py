@@ -12,7 +12,7 @@ from edgelab.explore.html import HtmlTable
 from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import _
 from edgelab.labs.lab_10_capstone import search
-from edgelab.labs.lab_10_capstone.costs import BRIEFS, COSTS, brief_names, cost_names, text_of
+from edgelab.labs.lab_10_capstone.costs import BRIEFS, COSTS, brief_names, cost_names, limits_of, text_of
 from edgelab.labs.lab_10_capstone.family import Shape
 from edgelab.numbers import number
 
@@ -32,13 +32,11 @@ def predict_looks() -> Prediction:
     return predict(LAB, "looks", _("looks that evolution needs, on average"), low=1, high=64)
 
 
-def limits_of(brief: str, tightness: int = 100) -> dict[str, float]:
-    """Return the limits of a brief, made tighter or looser, in per cent of what they are."""
-    return {name: most * tightness / 100 for name, most in BRIEFS[brief].limits.items()}
+def family_explorer(table: Sequence[Row], proof: Callable, images: int, growth: float = 1.0) -> Explorer:
+    """Return the networks of the table under the limits of a brief, with the learner's bound and ceiling.
 
-
-def family_explorer(table: Sequence[Row], proof: Callable, images: int) -> Explorer:
-    """Return the networks of the table under the limits of a brief, with the learner's bound and ceiling."""
+    `images` are the judges; `growth` is of `costs.growth_of`.
+    """
     names = brief_names()
     known = [name for name in BRIEFS if _is_measured(table, name)]
     controls = {
@@ -46,7 +44,7 @@ def family_explorer(table: Sequence[Row], proof: Callable, images: int) -> Explo
         "cost": choice(_("against"), {cost_names()[cost]: cost for cost in COSTS if table[0][cost] is not None}),
         "tightness": slider(_("limits"), TIGHTNESS, 100, "%"),
     }
-    return Explorer(partial(family_plot, table, proof, images), controls)
+    return Explorer(partial(family_plot, table, proof, images, growth=growth), controls)
 
 
 def _is_measured(table: Sequence[Row], brief: str) -> bool:
@@ -54,10 +52,10 @@ def _is_measured(table: Sequence[Row], brief: str) -> bool:
 
 
 def family_plot(
-    table: Sequence[Row], proof: Callable, images: int, brief: str, cost: str, tightness: int
+    table: Sequence[Row], proof: Callable, images: int, brief: str, cost: str, tightness: int, growth: float = 1.0
 ) -> plots.Picture:
     """Return accuracy over one cost: what is within both limits filled, the bound and the ceiling as lines."""
-    limits = limits_of(brief, tightness)
+    limits = limits_of(brief, growth, tightness)
     within = [row for row in table if all(row[name] <= most for name, most in limits.items())]
     bound, ceiling = (100 * float(one) for one in proof(table, limits, images))
     with plots.figure(height=3.6) as fig:
@@ -148,7 +146,8 @@ def finding_table(table: Sequence[Row], mine: Shape, ranked: Sequence[Shape], li
         row = of[shape]
         over = [cost_names()[cost] for cost, most in limits.items() if row[cost] is None or row[cost] > most]
         cells = ["–" if row[cost] is None else number(row[cost], ".0f") for cost in COSTS]
-        rows.append([escape(f"{name}: {text_of(shape)}"), *cells, f"{100 * row['accuracy']:.1f}",
+        whole = f'<span style="white-space: nowrap">{text_of(shape)}</span>'
+        rows.append([f"{escape(name)}: {whole}", *cells, f"{100 * row['accuracy']:.1f}",
                      escape(", ".join(over) or "–")])  # fmt: skip
     heads = [_("shape"), *cost_names().values(), _("accuracy on the judges (%)"), _("breaks")]
     return HtmlTable(list(map(escape, heads)), rows)

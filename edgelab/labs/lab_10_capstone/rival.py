@@ -5,6 +5,7 @@ compared with: those of the tiny network's own training, of the teacher's answer
 """
 
 import json
+import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from html import escape
@@ -25,7 +26,7 @@ from edgelab.labs.lab_10_capstone.workshop import EPOCHS, LESSONS, MODELS, Works
 from edgelab.leaderboard import Entry, enter
 from edgelab.measure import compare_latency, count_macs
 from edgelab.models import load_pretrained, manifest, resnet
-from edgelab.models.retrain import AUGMENT, VAL_IMAGES
+from edgelab.models.retrain import augment_for, options_for, validation_images
 from edgelab.models.zoo import RECIPES, SHAPES
 from edgelab.numbers import number
 from edgelab.train import evaluate, fit
@@ -48,26 +49,27 @@ def fair_epochs(dataset: data.Dataset) -> int:
     A training step costs three forward passes. Of the lab's trainings each batch counts as if it were the largest
     network's.
     """
-    image, pictures = data.normalize(dataset.test.images[:1]), len(dataset.train) - VAL_IMAGES
+    image, pictures = data.normalize(dataset.test.images[:1]), len(dataset.train) - validation_images(dataset)
     tiny, teacher = (count_macs(load_pretrained(name, dataset.name), image) for name in ("resnet_tiny", "resnet"))
     epochs = (
         manifest(dataset.name)
         .get(f"{dataset.name}/resnet_tiny", {})
         .get("epochs", RECIPES["resnet_tiny"].epochs["signs"])
     )
-    lessons = epochs * pictures + LESSONS * (EPOCHS["family"] + EPOCHS["finish"])
-    spent = 3 * tiny * lessons + teacher * LESSONS
+    taught = min(LESSONS, pictures)
+    lessons = epochs * pictures + taught * (EPOCHS["family"] + EPOCHS["finish"])
+    spent = 3 * tiny * lessons + teacher * taught
     return max(1, round(spent / (3 * count_macs(build(dataset).eval(), image) * pictures)))
 
 
 def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) -> dict[str, Any]:
     """Train the rival for `fair_epochs`, or for `epochs`; return what is to be known of it. It takes minutes."""
     model, recipe = build(dataset, seed), RECIPES["resnet_tiny"]
-    lessons, chooses = dataset.train[:-VAL_IMAGES], dataset.train[-VAL_IMAGES:]
+    held = validation_images(dataset)
+    lessons, chooses = dataset.train[:-held], dataset.train[-held:]
     epochs = epochs or fair_epochs(dataset)
-    history = fit(
-        model, lessons, val=chooses, epochs=epochs, seed=seed, augment=AUGMENT.get(dataset.name), **recipe.options
-    )
+    options: dict[str, Any] = {"augment": augment_for(dataset), **options_for(recipe, lessons)}
+    history = fit(model, lessons, val=chooses, epochs=epochs, seed=seed, **options)
     if history.interrupted:
         raise KeyboardInterrupt
     return {"dataset": dataset.name, "seed": seed, "epochs": epochs, "accuracy": evaluate(model, dataset.test)}
@@ -75,7 +77,7 @@ def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) ->
 
 @lru_cache
 def _record() -> dict[str, Any]:
-    return json.loads(costs.RECORD.read_text())
+    return json.loads(costs.RECORD.read_text("utf-8"))
 
 
 def accuracies(dataset: data.Dataset, *, long: bool = False) -> list[float]:
@@ -84,9 +86,17 @@ def accuracies(dataset: data.Dataset, *, long: bool = False) -> list[float]:
     return [row["accuracy"] for row in rows if row["long"] is long]
 
 
-def figures(dataset: data.Dataset) -> dict[str, float]:
-    """Return what the rival's shape costs on these pictures, by the family's tools; empty if not on record."""
-    return dict(zip(costs.COSTS, _record()["rivals"].get(costs.key_of(dataset), ()), strict=False))
+def figures(dataset: data.Dataset) -> dict[str, float | None]:
+    """Return what the rival's shape costs on these pictures, by the family's tools: on record, or measured now."""
+    known = _record()["rivals"].get(costs.key_of(dataset))
+    return dict(zip(costs.COSTS, known, strict=True)) if known else measured_costs(dataset)
+
+
+def measured_costs(dataset: data.Dataset) -> dict[str, float | None]:
+    """Return what the rival's shape costs for the pictures of a data set, untrained."""
+    images = data.normalize(dataset.train.images[:16])
+    with tempfile.TemporaryDirectory() as folder:
+        return costs.measure(costs.write_int8(build(dataset).eval(), images, Path(folder, "rival.tflite")))
 
 
 def duel_table(shop: Workshop, shape: Shape, tflite: str | Path, accuracy: float) -> HtmlTable:
@@ -121,6 +131,20 @@ def long_rival(dataset: data.Dataset) -> str:
     if patient:
         longer = {"patient": _percent(patient), "many": epochs[True]}
         line += " " + _("Trained for longer: %(patient)s %% (epochs: %(many)d).") % longer
+    cut = [row for row in _record()["cut"] if row["dataset"] == dataset.name]
+    if cut:
+        text = _(
+            "Taught by two networks for 160 epochs: %(whole)s %%. Cut after that, and taught for %(epochs)d more: "
+            "%(int8)s %% in int8, with %(bytes)s bytes and an arena of %(arena)s (seeds: %(seeds)d)."
+        )
+        first = {name: number(cut[0][name]) for name in ("bytes", "arena")}
+        line += "\n" + text % {
+            "whole": _percent([cut[0]["whole"]]),
+            "int8": _percent([row["int8"] for row in cut]),
+            "epochs": cut[0]["epochs"],
+            "seeds": len(cut),
+            **first,
+        }
     return line
 
 

@@ -17,12 +17,13 @@ from edgelab.distillation import distillation_loss
 from edgelab.errors import EdgelabError
 from edgelab.explore.html import HtmlTable
 from edgelab.i18n import _
-from edgelab.labs.lab_07_distillation.students import remembered
 from edgelab.labs.lab_10_capstone import costs
-from edgelab.labs.lab_10_capstone.family import Family, Shape, settle, shapes
+from edgelab.labs.lab_10_capstone.family import WHOLE, Family, Shape, settle, shapes
 from edgelab.models import load_pretrained
+from edgelab.models.retrain import validation_images
+from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
-from edgelab.train import evaluate, fit, predict, remembering
+from edgelab.train import evaluate, fit, predict, remembered, remembering
 
 MODELS = "models"  # in the learner's folder: what was trained or asked lies there, and is not done again
 LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no training has seen
@@ -31,24 +32,51 @@ LEARNING_RATE = {"family": 0.015, "distil": 0.03, "finish": 0.03}  # a family so
 TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
 CALIBRATION = 256
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
-ORDERS = (("prune", "distil", "quantize"), ("distil", "prune", "quantize"), ("prune", "quantize", "distil"))
+ORDERS = (
+    ("prune", "distil", "quantize"),
+    ("distil", "prune", "quantize"),
+    ("distil", "prune", "settle", "quantize"),  # what of the loss is the batch norms' alone
+    ("prune", "quantize", "distil"),
+)
 
 
 class Workshop:
     """The course's tiny network, a teacher's answers, pictures to learn from, and pictures that choose.
 
-    What chooses is the last of the training images, on which nothing of the zoo was trained; the test images are for
-    what was chosen. Trainings and answers are kept on disk, and one that was interrupted is none.
+    What chooses are the last of the training images, on which nothing of the zoo was trained, and nothing is here; the
+    test images are for what was chosen. Trainings and answers are kept on disk, and one that was interrupted is none.
     """
 
     def __init__(self, dataset: data.Dataset):
         self.dataset = dataset
-        self.lessons, self.judges = dataset.train[:LESSONS], dataset.train[-JUDGES:]
+        held = validation_images(dataset)
+        self.lessons, self.judges = dataset.train[:-held][:LESSONS], dataset.train[-held:][-JUDGES:]
         self.image = data.normalize(dataset.test.images[:1])
         self.tiny = load_pretrained("resnet_tiny", dataset.name)
-        self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons)
-        self.costs = costs.family_costs(dataset)
+        self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons, MODELS)
+        self.costs, self.growth = costs.family_costs(dataset), costs.growth_of(self.image)
         self._orders: dict[tuple, float] = {}
+
+    def __str__(self) -> str:
+        """Return in words how many pictures there are for what."""
+        parts = {"lessons": self.lessons, "judges": self.judges, "tests": self.dataset.test}
+        text = _("pictures to learn from: %(lessons)s; judges: %(judges)s; test pictures: %(tests)s")
+        return text % {name: number(len(split)) for name, split in parts.items()}
+
+    def limits(self, brief: str) -> dict[str, float]:
+        """Return the limits of a brief for these pictures.
+
+        Raise `EdgelabError` for one that there is not, or whose costs cannot be measured on this computer.
+        """
+        if brief not in costs.BRIEFS:
+            text = _("There is no brief %(name)r. There are: %(known)s.")
+            raise EdgelabError(text % {"name": brief, "known": ", ".join(costs.BRIEFS)})
+        limits = costs.limits_of(brief, self.growth)
+        unknown = [name for name in limits if self.costs[WHOLE][name] is None]
+        if unknown:
+            text = _('%(brief)s: %(cost)s cannot be measured here. Take another brief, or pip install "edgelab[mcu]".')
+            raise EdgelabError(text % {"brief": costs.brief_names()[brief], "cost": costs.cost_names()[unknown[0]]})
+        return limits
 
     def order(self, steps: Sequence[str], shape: Shape) -> float:
         """Return the accuracy on the judges, in [0, 1], of the tiny network after these steps, one after the other.
@@ -65,6 +93,8 @@ class Workshop:
     def _step(self, step: str, model: nn.Module, shape: Shape) -> nn.Module:
         if step == "prune":
             return self.family(model).cut(shape)
+        if step == "settle":
+            return settle(model, self.lessons.images)
         return self.distilled(model, "distil") if step == "distil" else self.quantized(model)
 
     def family(self, model: nn.Module) -> Family:
@@ -104,7 +134,7 @@ class Workshop:
 
 
 def order_table(shop: Workshop, shape: Shape) -> HtmlTable:
-    """Return what each order of the three steps gives, or why it cannot be."""
+    """Return what each order of the steps gives, or why it cannot be."""
     rows = []
     for steps in ORDERS:
         words = " → ".join(step_name(step) for step in steps)
@@ -117,7 +147,8 @@ def order_table(shop: Workshop, shape: Shape) -> HtmlTable:
 
 def step_name(step: str) -> str:
     """Return what a learner reads for a step."""
-    return {"prune": _("prune"), "distil": _("distil"), "quantize": _("quantize")}[step]
+    names = {"prune": _("prune"), "distil": _("distil"), "settle": _("settle"), "quantize": _("quantize")}
+    return names[step]
 
 
 def agreement(onnx: str | Path, tflite: str | Path, split: data.Split) -> HtmlTable:

@@ -70,8 +70,8 @@ def shown_widget(model_id: str) -> NotebookNode:
 
 
 def page(source: Path, *outputs: list[NotebookNode], failure: str = "") -> NotebookNode:
-    """Return the page of the small lab whose code cells gave `outputs`, in order."""
-    return pages.lab_page(source, "en", Run("00_halves", "en", list(outputs), WIDGETS, {}, failure))
+    """Return the page of the small lab whose own code cells gave `outputs`, in order."""
+    return pages.lab_page(source, "en", Run("00_halves", "en", [[], *outputs], WIDGETS, {}, failure))
 
 
 def test_a_page_shows_the_stub_and_what_the_solution_gave(source):

@@ -7,6 +7,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
 
 from edgelab.course import build
+from edgelab.course.address import FIRST_CELL
 from edgelab.course.source import BEGIN, END, read_source
 from edgelab.i18n import translator
 from edgelab.site.execute import Run
@@ -23,6 +24,9 @@ def lab_page(source: Path, lang: str, run: Run) -> NotebookNode:
         BuildError: the source is malformed.
     """
     notebook = build.learner(source, lang)
+    notebook.cells = [
+        cell for cell in notebook.cells if cell.id != FIRST_CELL
+    ]  # for who opens a lab without the course
     ids = [cell.id for cell in build.reference(source, lang, outputs=False).cells if cell.cell_type == "code"]
     outputs = dict(zip(ids, run.outputs, strict=False))
     for cell in notebook.cells:

@@ -54,12 +54,15 @@ html_sidebars = {"index": [], "glossary": []}
 def setup(app) -> None:
     """Have formulas written as MathML: browsers draw it without a script, and screen readers read it."""
 
+    def mathml(node: nodes.Element, display: str) -> str:
+        return convert(node.astext().replace(r"\_", "_"), display=display)
+
     def inline(translator, node: nodes.math) -> None:
-        translator.body.append(convert(node.astext()))
+        translator.body.append(mathml(node, "inline"))
         raise nodes.SkipNode
 
     def block(translator, node: nodes.math_block) -> None:
-        translator.body.append(f'<div class="math" tabindex="0">{convert(node.astext(), display="block")}</div>')
+        translator.body.append(f'<div class="edgelab-formula" tabindex="0">{mathml(node, "block")}</div>')
         raise nodes.SkipNode
 
     app.add_html_math_renderer("mathml", inline_renderers=(inline, None), block_renderers=(block, None))

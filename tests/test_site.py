@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from edgelab.course import build
 from edgelab.course.address import FIRST_CELL
 from edgelab.errors import EdgelabError
-from edgelab.site import fingerprint, pages, pictures, sources
+from edgelab.site import execute, fingerprint, pages, pictures, sources
 from edgelab.site.execute import Run
 
 ROOT = Path(__file__).parents[1]
@@ -131,6 +131,27 @@ def test_no_lab_shows_a_solution_before_it_is_executed(lab):
         text = "\n".join(cell.source for cell in pages.lab_page(lab, lang, Run(lab.stem, lang, [], {}, {})).cells)
         assert len(lines) >= 3
         assert [line for line in lines if line in text] == []
+
+
+# Executing
+
+
+def test_a_lab_is_executed_once_and_what_failed_again(source, tmp_path, monkeypatch):
+    text = SOURCE[: SOURCE.index("# %% picture")].replace("check.half(half)", "print(half(3))")
+    text += "# %% fails\nhalf('3')\n\n# %% more\nprint(7)\n"
+    source.write_text(text)
+    failed = execute.run(source, "en", tmp_path / "kept")
+    assert failed.failure.startswith("cell fails: TypeError: ")
+    assert [output.text for outputs in failed.outputs for output in outputs if output.output_type == "stream"] == [
+        *("1.5\n", "7\n")
+    ]
+    assert not (tmp_path / "kept").exists()
+
+    source.write_text(text.replace("half('3')", "half(4)"))
+    done = execute.run(source, "en", tmp_path / "kept")
+    assert (done.failure, len(list((tmp_path / "kept").iterdir()))) == ("", 1)
+    monkeypatch.setattr(execute, "_execute", None)  # a second execution would call it
+    assert execute.run(source, "en", tmp_path / "kept") == done
 
 
 # What an execution depends on

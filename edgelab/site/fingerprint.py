@@ -14,6 +14,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
 
+from edgelab.course.address import FIRST_CELL
 from edgelab.i18n import translator
 
 PACKAGE = Path(__file__).parent.parent
@@ -21,7 +22,7 @@ PACKAGE = Path(__file__).parent.parent
 
 def fingerprint(notebook: NotebookNode, lang: str) -> str:
     """Return what the outputs of a solved `notebook` in `lang` depend on, as 16 hexadecimal digits."""
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.get("id") != FIRST_CELL]
     modules = sorted(reached(cells))
     code = [bare(source) for source in (*cells, *(path.read_text("utf-8") for path in modules))]
     said = translator(lang)

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgelab.course import build
+from edgelab.course import address, build
 from edgelab.course.folder import make_folder, write_whole
 from edgelab.errors import EdgelabError
 from edgelab.site.execute import Run
@@ -25,6 +25,8 @@ def write_sources(docs: Path, labs: Path, runs: Sequence[Run], target: Path) -> 
     lang = runs[0].lang
     make_folder(target / "labs")
     shutil.copytree(docs / lang, target, dirs_exist_ok=True)
+    index = (docs / lang / "index.md").read_text("utf-8")
+    _put(target / "index.md", index.replace("ADDRESS-OF-THE-REPOSITORY", address.repository()))
     _put(target / "glossary.md", glossary_page(read_glossary(docs / "glossary.toml"), lang))
     for run in runs:
         page = lab_page(labs / "source" / f"{run.lab}.py", lang, run)

@@ -26,9 +26,6 @@ def lab_page(source: Path, lang: str, run: Run) -> NotebookNode:
         BuildError: the source is malformed.
     """
     notebook = build.learner(source, lang)
-    notebook.cells = [
-        cell for cell in notebook.cells if cell.id != FIRST_CELL
-    ]  # for who opens a lab without the course
     ids = [cell.id for cell in build.reference(source, lang, outputs=False).cells if cell.cell_type == "code"]
     outputs = dict(zip(ids, run.outputs, strict=False))
     notebook.cells = [cell for cell in notebook.cells if cell.id != FIRST_CELL]

@@ -129,10 +129,11 @@ def hub(tmp_path: Path):
     finally:
         process.send_signal(signal.SIGTERM)  # it stops the learners' servers, which lead groups of their own
         try:
-            process.wait(60)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
 
 
 def answers(url: str) -> bool:

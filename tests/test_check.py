@@ -1,6 +1,8 @@
 """Self-checks: right answers pass however they are written, wrong ones are told what to look at."""
 
 import math
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from edgelab.course.check import (
     check_value,
     exercise,
 )
+from edgelab.course.fake_clock import fake_clock
 
 CASES = [Case((1000, 32), 4000), Case((1000, 8), 1000), Case((3, 2), 0.75)]
 
@@ -245,3 +248,25 @@ def test_progress_that_cannot_be_written_does_not_fail_an_answer(monkeypatch, ca
         "This check could not be noted in your progress. The folder cannot be written.",
         "✓ x: correct.",
     ]
+
+
+def test_a_kernels_other_threads_may_ask_for_the_time_as_they_like():
+    stop = threading.Event()
+
+    def ask_on():
+        while not stop.is_set():
+            time.monotonic()
+
+    other = threading.Thread(target=ask_on)
+    other.start()
+    try:
+        with fake_clock(lambda: time.perf_counter()) as clock:
+            while_it_is_set = [time.sleep(0.001) for _turn in range(20)]
+    finally:
+        stop.set()
+        other.join()
+    assert len(while_it_is_set) == 20
+    assert clock.others == set()
+    with fake_clock(lambda: time.monotonic()) as clock:
+        time.monotonic()
+    assert clock.others == {"monotonic"}

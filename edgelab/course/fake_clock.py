@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import threading
 import time
 import timeit
 import types
@@ -16,10 +17,14 @@ _OTHERS = ("time", "monotonic", "process_time", "thread_time")
 
 @dataclass
 class FakeClock:
-    """What `time.perf_counter` tells, in seconds, and which other clocks were asked meanwhile, by name."""
+    """What `time.perf_counter` tells, in seconds, and which other clocks were asked meanwhile, by name.
+
+    Only the thread that set the clock is listened to: a kernel has others, which ask for the time as they like.
+    """
 
     now: float = 100.0
     others: set[str] = field(default_factory=set)
+    thread: int = field(default_factory=threading.get_ident)
 
 
 @contextmanager
@@ -53,7 +58,8 @@ def fake_clock(function: Callable) -> Iterator[FakeClock]:
 
 
 def _note(clock: FakeClock, name: str, real: Callable) -> float:
-    clock.others.add(name)
+    if threading.get_ident() == clock.thread:
+        clock.others.add(name)
     return real()
 
 

@@ -37,6 +37,7 @@ class Layer:
 def layer_report(model: fx.GraphModule) -> list[Layer]:
     """Return, in order of execution, all layers of a prepared or converted model that multiply by weights or matrices.
 
+    >>> from torch import nn
     >>> from edgelab.quantization import prepare
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GRU(8, 4))
     >>> [(layer.name, layer.kind, layer.integer) for layer in layer_report(prepare(model))]

@@ -417,7 +417,7 @@ training.pattern_table(baseline, exam)
 # **What you saw:** on signs and clothes nine in ten can go, if the rest is trained. Dense kernels gain nothing. A kernel for sparse matrices may
 # gain, where few weights are left and the shape suits it. Files shrink as soon as they are written for it, and only then.
 #
-# Add the dense file and the pruned one to the table of the course. (The accuracy of the second is counted on the first 1 000 test
+# Add the dense file and the pruned one to the table of the course. (The accuracy of the second is counted on the first 1 000 test
 # images at most, to save time. The last column says on how many, and by how much chance may have moved it: ± half the 95 % interval.)
 
 # %% claim-table

@@ -109,8 +109,8 @@ for which, (apart, alike) in proof.items():
     print(f"{which:6} {apart:.2f}, {100 * alike:.1f} %")
 
 # %% [markdown]
-# The logits moved, and of signs and clothes hardly one changed its class: that is the price of int8, which you know from lab 03.
-# Both files ask nearly the same: they hold the same codes and the same scales.
+# The logits moved; of signs and clothes hardly one changed its class: that is the price of int8 (lab 03). Both files ask nearly the
+# same: they hold the same codes and scales.
 #
 # ## What the runtime makes of your file
 #
@@ -209,10 +209,10 @@ suspects = layers.suspects(
 layers.suspect_table(suspects, litert_file)
 
 # %% [markdown]
-# The quantizer's row is the largest: that is rounding to 8 bits. The others are small: on signs and clothes a code or two, or none.
+# The quantizer's row is the largest: that is rounding to 8 bits. The others are small: a code or two on signs and clothes.
 #
-# The output tells *that* two runs part. To see **where**, both files are opened and every tensor inside is compared. The first layer that
-# differs is where to look: all behind it merely inherits.
+# The output tells *that* two runs part. To see **where**, every tensor inside both files is compared. The first layer that differs
+# is where to look: all behind it merely inherits.
 #
 # 1. At which layer do the two kernels of LiteRT part? By how many codes?
 # 2. Follow the share from there to the end. Does it grow?
@@ -381,7 +381,7 @@ reveal("arena", student_arena.kib, student_arena)
 # %% [markdown]
 # The activations were right, but for a few per cent that kernels use as working space. The rest are **records**: what the
 # interpreter keeps of each tensor and operator, and for each channel a multiplier and a shift, 8 bytes. (Pointers have 8 bytes
-# on this computer and 4 on a Cortex-M: there it is somewhat less.)
+# on this computer and 4 on a Cortex-M: there it is less.)
 #
 # In the student that is about a fifth, on signs and clothes. What about networks with many channels and thin pictures?
 

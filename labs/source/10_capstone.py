@@ -274,8 +274,8 @@ explorers.finding_table(networks, mine, by_rank, limits)
 # %% [markdown]
 # ## The rival
 #
-# MLPerf Tiny's image classifier is a ResNet-8 in int8 (Banbury et al., 2021). Its file has 98 496 bytes, and TensorFlow Lite Micro
-# takes an arena of 55 984 for it. Its data is CIFAR-10.
+# MLPerf Tiny's image classifier is a ResNet-8 in int8 (Banbury et al., 2021). Its file has 98 496 bytes, and TensorFlow Lite Micro
+# takes an arena of 55 984 for it. Its data is CIFAR-10.
 # For signs and for clothes a network of its shape was trained. Fairly? By the zoo's recipe, for as many multiply-accumulates as went
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #

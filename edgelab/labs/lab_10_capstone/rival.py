@@ -11,6 +11,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from edgelab.numbers import number
 from edgelab.train import evaluate, fit
 
 SHAPE: Shape = (16, 32, 64)
+_WIDTH = 88  # characters of a printed line: longer ones break in the middle of a word
 # Of the int8 file in https://github.com/mlcommons/tiny (v1.2, image classification): its bytes, and what TensorFlow
 # Lite Micro allocates for it.
 PUBLISHED = {"bytes": 98_496, "arena": 55_984}
@@ -148,7 +150,7 @@ def long_rival(dataset: data.Dataset) -> str:
             "seeds": len(cut),
             **first,
         }
-    return line
+    return "\n".join(fill(part, _WIDTH) for part in line.split("\n"))
 
 
 def _times(theirs: float | None, mine: float | None) -> str:

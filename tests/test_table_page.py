@@ -14,7 +14,8 @@ from edgelab import measure
 from edgelab.cli import app
 from edgelab.course.folder import STATE
 from edgelab.errors import EdgelabError
-from edgelab.explore import table_page
+from edgelab.explore import plots, table_page
+from edgelab.explore.table import draw_front
 
 
 def row(**fields):
@@ -97,3 +98,12 @@ def test_the_labs_folder_is_found_beside_and_above(labs: Path):
     (labs / "es").mkdir()
     kept = labs / STATE / "table.json"
     assert [table_page.find_table(place) for place in (labs, labs.parent, labs / "es")] == [kept] * 3
+
+
+@pytest.mark.parametrize(("count", "below"), [(8, 0), (16, 1)])
+def test_names_for_which_there_is_no_room_beside_a_picture_stand_below_it(count, below):
+    rows = {f"model {place}": measure.Row(**row(size_bytes=80_000 + place)) for place in range(count)}
+    with plots.figure(height=3.4) as fig:
+        draw_front(fig, rows, "signs", "size")
+    assert len(fig.legends) == below
+    assert (fig.get_figheight() > 4.5) == bool(below)

@@ -1,5 +1,6 @@
 """The one table of the course: a row for every model the learner has made, kept in their folder."""
 
+import math
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -23,6 +24,7 @@ from edgelab.measure import Row, measure_model
 from edgelab.measure.report import Deployed, cells, headings
 
 FILE = "table.json"
+_BESIDE = 8  # names of models for which there is room beside a picture
 
 
 def add(
@@ -187,12 +189,16 @@ def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -
     plots.logarithmic(ax.xaxis, (1, 2, 5) if max(costs) < 50 * min(costs) else (1, 3))  # more would overlap
     ax.set(xlabel=label, ylabel=_("accuracy (%)"))
     ax.margins(0.15)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     title = _("On the front: %(front)s") % {"front": ", ".join(sorted(front))}
     beaten = ", ".join(sorted(set(points) - front))
     if beaten:
         title += "\n" + _("Beaten (hollow): %(names)s") % {"names": beaten}
     ax.set_title(plots.wrapped(title))
+    if len(points) <= _BESIDE:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    else:  # the table of the whole course: more names than fit beside the picture
+        fig.legend(loc="outside lower center", ncols=3, fontsize="small", columnspacing=1, handlelength=1.5)
+        fig.set_figheight(fig.get_figheight() + 0.21 * math.ceil((len(points) + 1) / 3) + 0.6)
     return _("Accuracy against %(cost)s. %(fronts)s") % {"cost": label, "fronts": title.replace("\n", ". ")}
 
 

@@ -58,10 +58,10 @@ def train_checkpoint(
 
     With `resume`, a path, it goes on where it was stopped: see `train.fit`.
     """
-    recipe, held = RECIPES[name], validation_images(loaded)
+    recipe = RECIPES[name]
     torch.manual_seed(seed)
     model = recipe.build(**shape(loaded))
-    train, val = loaded.train[:-held], loaded.train[-held:]
+    train, val = held_out(loaded)
     options = options_for(recipe, train)
     augment = augment_for(loaded)
     history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **options)
@@ -100,6 +100,12 @@ def options_for(recipe: Recipe, train: data.Split) -> dict[str, float]:
 def shape(loaded: data.Dataset) -> dict[str, int]:
     """Return what a model must be built with to fit a data set."""
     return {"in_channels": loaded.train.images.shape[1], "num_classes": len(loaded.classes)}
+
+
+def held_out(loaded: data.Dataset) -> tuple[data.Split, data.Split]:
+    """Return the training images to learn from, and the last ones, which choose the epoch and are not learnt from."""
+    held = validation_images(loaded)
+    return loaded.train[:-held], loaded.train[-held:]
 
 
 def validation_images(loaded: data.Dataset) -> int:

@@ -17,7 +17,7 @@ from edgelab.deploy import Runner
 from edgelab.distillation import distill
 from edgelab.labs.lab_10_capstone import costs, rival
 from edgelab.measure import count_macs
-from edgelab.models.retrain import augment_for, validation_images
+from edgelab.models.retrain import augment_for, held_out
 from edgelab.pruning import channel_importance, choose_macs, find_dependencies, remove_channels
 from edgelab.train import evaluate
 
@@ -35,8 +35,7 @@ def cut(dataset: data.Dataset, weights: str | Path, *, seed: int = 0) -> dict[st
     """
     whole = rival.build(dataset)
     whole.load_state_dict(load_file(weights))
-    held = validation_images(dataset)
-    lessons, chooses = dataset.train[:-held], dataset.train[-held:]
+    lessons, chooses = held_out(dataset)
     student = smaller(whole.eval(), lessons)
     history = distill(
         student,

@@ -27,7 +27,7 @@ from edgelab.labs.lab_10_capstone.workshop import EPOCHS, LESSONS, MODELS, Works
 from edgelab.leaderboard import Entry, enter
 from edgelab.measure import compare_latency, count_macs
 from edgelab.models import load_pretrained, manifest, resnet
-from edgelab.models.retrain import augment_for, options_for, validation_images
+from edgelab.models.retrain import augment_for, held_out, options_for
 from edgelab.models.zoo import RECIPES, SHAPES
 from edgelab.numbers import number
 from edgelab.train import evaluate, fit
@@ -51,7 +51,7 @@ def fair_epochs(dataset: data.Dataset) -> int:
     A training step costs three forward passes. Of the lab's trainings each batch counts as if it were the largest
     network's.
     """
-    image, pictures = data.normalize(dataset.test.images[:1]), len(dataset.train) - validation_images(dataset)
+    image, pictures = data.normalize(dataset.test.images[:1]), len(held_out(dataset)[0])
     tiny, teacher = (count_macs(load_pretrained(name, dataset.name), image) for name in ("resnet_tiny", "resnet"))
     epochs = (
         manifest(dataset.name)
@@ -67,8 +67,7 @@ def fair_epochs(dataset: data.Dataset) -> int:
 def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) -> dict[str, Any]:
     """Train the rival for `fair_epochs`, or for `epochs`; return what is to be known of it. It takes minutes."""
     model, recipe = build(dataset, seed), RECIPES["resnet_tiny"]
-    held = validation_images(dataset)
-    lessons, chooses = dataset.train[:-held], dataset.train[-held:]
+    lessons, chooses = held_out(dataset)
     epochs = epochs or fair_epochs(dataset)
     options: dict[str, Any] = {"augment": augment_for(dataset), **options_for(recipe, lessons)}
     history = fit(model, lessons, val=chooses, epochs=epochs, seed=seed, **options)

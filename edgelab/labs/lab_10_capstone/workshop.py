@@ -20,7 +20,7 @@ from edgelab.i18n import _
 from edgelab.labs.lab_10_capstone import costs
 from edgelab.labs.lab_10_capstone.family import WHOLE, Family, Shape, settle, shapes
 from edgelab.models import load_pretrained
-from edgelab.models.retrain import validation_images
+from edgelab.models.retrain import held_out
 from edgelab.numbers import number
 from edgelab.quantization import calibrate, convert, prepare
 from edgelab.train import evaluate, fit, predict, remembered, remembering
@@ -49,8 +49,8 @@ class Workshop:
 
     def __init__(self, dataset: data.Dataset):
         self.dataset = dataset
-        held = validation_images(dataset)
-        self.lessons, self.judges = dataset.train[:-held][:LESSONS], dataset.train[-held:][-JUDGES:]
+        lessons, judges = held_out(dataset)
+        self.lessons, self.judges = lessons[:LESSONS], judges[-JUDGES:]
         self.image = data.normalize(dataset.test.images[:1])
         self.tiny = load_pretrained("resnet_tiny", dataset.name)
         self.answers = remembered(load_pretrained("resnet", dataset.name), self.lessons, MODELS)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from torch import fx, nn
+from torch.nn.utils import parametrize
 
 # What gives no tensor: sizes and the like, and what is reckoned of them.
 _SIZES = {"size", "dim", "numel", "ndimension", "stride"}
@@ -17,7 +18,8 @@ def called_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | No
 def operation(graph_module: fx.GraphModule, node: fx.Node) -> type[nn.Module] | Callable | str | None:
     """Return what a node does: a module's class, a function, or a method's name; None for inputs and outputs."""
     if (module := called_module(graph_module, node)) is not None:  # of a subclass that adds nothing, the layer of torch
-        return next(kind for kind in type(module).__mro__ if kind.__module__.startswith(("torch", "edgelab")))
+        classes = parametrize.type_before_parametrizations(module).__mro__
+        return next(kind for kind in classes if kind.__module__.startswith(("torch", "edgelab")))
     return node.target if node.op in ("call_function", "call_method") else None
 
 

@@ -152,6 +152,18 @@ def usual_batch(images: torch.Tensor, at_32: int = 128) -> int:
     return batch
 
 
+def fit_whole(*args: Any, **options: Any) -> History:
+    """Train as `fit` does. A training that Ctrl-C has cut short is no result: raise `KeyboardInterrupt`."""
+    return whole(fit(*args, **options))
+
+
+def whole(history: History) -> History:
+    """Return `history`; raise `KeyboardInterrupt` where its training was interrupted."""
+    if history.interrupted:
+        raise KeyboardInterrupt
+    return history
+
+
 class Interrupted(KeyboardInterrupt):
     """A training whose result is to be measured was stopped: there is none. A notebook shows no traceback."""
 

@@ -5,8 +5,6 @@ import json
 import pytest
 
 from edgelab.bench.claims import Claim, report
-from edgelab.bench.trainings import whole
-from edgelab.train import History
 
 
 @pytest.mark.parametrize(
@@ -41,9 +39,3 @@ def test_what_was_measured_before_ctrl_c_is_printed_and_written(tmp_path, capsys
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].split() == ["✓", "3.89", "x", ">=", "3.7", "file", "smaller"]
     assert lines[-1].split() == ["✗", "3.33", "x", ">=", "3.4", "faster"]
-
-
-def test_a_training_that_was_cut_short_is_no_result():
-    assert whole(History(loss=[1.0])).loss == [1.0]
-    with pytest.raises(KeyboardInterrupt):
-        whole(History(loss=[1.0], interrupted=True))

@@ -69,6 +69,12 @@ def test_an_interrupted_training_without_validation_keeps_its_last_weights_and_s
     assert "last weights are kept" in capsys.readouterr().out
 
 
+def test_a_training_that_was_cut_short_is_no_result():
+    assert train.whole(train.History(loss=[1.0])).loss == [1.0]
+    with pytest.raises(KeyboardInterrupt):
+        train.whole(train.History(loss=[1.0], interrupted=True))
+
+
 def interrupt(*_args):
     raise KeyboardInterrupt
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgelab import data
-from edgelab.bench.trainings import fit_whole, read, write
+from edgelab.bench.trainings import read, write
 from edgelab.measure import count_macs
 from edgelab.models import load_pretrained
 from edgelab.models.retrain import AUGMENT
@@ -30,7 +30,7 @@ from edgelab.pruning import (
     find_dependencies,
     remove_channels,
 )
-from edgelab.train import evaluate
+from edgelab.train import evaluate, fit_whole
 
 SEEDS = (0, 1, 2)
 EPOCHS = {"signs": 12, "fashion-mnist": 4}  # of fine-tuning

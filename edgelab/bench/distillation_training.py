@@ -25,7 +25,6 @@ from torch.nn import functional as F
 
 from edgelab import data
 from edgelab.bars import Bar
-from edgelab.bench.trainings import whole
 from edgelab.distillation import (
     Ensemble,
     attention_loss,
@@ -40,7 +39,7 @@ from edgelab.measure import count_macs
 from edgelab.models import load_pretrained, resnet
 from edgelab.models.retrain import AUGMENT
 from edgelab.models.zoo import SHAPES
-from edgelab.train import evaluate, fit
+from edgelab.train import evaluate, fit, whole
 
 DATASETS = ("signs", "fashion-mnist")
 SEEDS = (0, 1, 2, 3, 4)

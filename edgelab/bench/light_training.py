@@ -21,10 +21,10 @@ import typer
 from torch import nn
 
 from edgelab import data
-from edgelab.bench.trainings import fit_whole, read, write
+from edgelab.bench.trainings import read, write
 from edgelab.models.mobilenet import mobilenet_v1, mobilenet_v2
 from edgelab.models.zoo import SHAPES
-from edgelab.train import evaluate, mirror, shift
+from edgelab.train import evaluate, fit_whole, mirror, shift
 
 SEEDS = (0, 1, 2)
 NETWORKS: dict[str, Callable[..., nn.Module]] = {

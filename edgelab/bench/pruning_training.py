@@ -18,7 +18,7 @@ import typer
 from torch import nn
 
 from edgelab import data
-from edgelab.bench.trainings import fit_whole, read, write
+from edgelab.bench.trainings import read, write
 from edgelab.models import load_pretrained
 from edgelab.models.retrain import AUGMENT
 from edgelab.pruning import (
@@ -31,7 +31,7 @@ from edgelab.pruning import (
     share_weights,
     sparsity_of,
 )
-from edgelab.train import evaluate
+from edgelab.train import evaluate, fit_whole
 
 SEEDS = (0, 1, 2)
 EPOCHS = {"signs": 8, "fashion-mnist": 4}  # after the last step to each sparsity; one between steps

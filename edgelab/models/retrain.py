@@ -12,7 +12,7 @@ from safetensors.torch import save
 from edgelab import data
 from edgelab.data.storage import atomic_write
 from edgelab.models.zoo import CHECKPOINTS, RECIPES, SHAPES, Recipe, sha256
-from edgelab.train import evaluate, fit, mirror, shift, usual_batch
+from edgelab.train import evaluate, fit_whole, mirror, shift, usual_batch
 
 VAL_IMAGES = 1000
 
@@ -64,9 +64,7 @@ def train_checkpoint(
     train, val = held_out(loaded)
     options = options_for(recipe, train)
     augment = augment_for(loaded)
-    history = fit(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **options)
-    if history.interrupted:
-        raise KeyboardInterrupt
+    history = fit_whole(model, train, val=val, epochs=epochs, seed=seed, augment=augment, resume=resume, **options)
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as out:

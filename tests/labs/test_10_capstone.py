@@ -362,7 +362,9 @@ def test_the_rival_trains_for_the_compute_that_its_opponent_had(name):
 def test_on_a_learners_pictures_the_rival_trains_by_the_zoos_recipe(dataset, tiny, monkeypatch):
     calls = []
     monkeypatch.setattr(rival, "load_pretrained", lambda *_names: tiny)
-    monkeypatch.setattr(rival, "fit", lambda _model, split, **options: calls.append((len(split), options)) or History())
+    monkeypatch.setattr(
+        rival, "fit_whole", lambda _model, split, **options: calls.append((len(split), options)) or History()
+    )
     loaded = own(dataset, 300, 48)
     assert rival.fair_epochs(loaded) >= 1
     rival.train(loaded, epochs=2)

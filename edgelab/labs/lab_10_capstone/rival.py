@@ -30,7 +30,7 @@ from edgelab.models import load_pretrained, manifest, resnet
 from edgelab.models.retrain import augment_for, held_out, options_for
 from edgelab.models.zoo import RECIPES, SHAPES
 from edgelab.numbers import number
-from edgelab.train import evaluate, fit
+from edgelab.train import evaluate, fit_whole
 
 SHAPE: Shape = (16, 32, 64)
 _WIDTH = 88  # characters of a printed line: longer ones break in the middle of a word
@@ -70,9 +70,7 @@ def train(dataset: data.Dataset, *, seed: int = 0, epochs: int | None = None) ->
     lessons, chooses = held_out(dataset)
     epochs = epochs or fair_epochs(dataset)
     options: dict[str, Any] = {"augment": augment_for(dataset), **options_for(recipe, lessons)}
-    history = fit(model, lessons, val=chooses, epochs=epochs, seed=seed, **options)
-    if history.interrupted:
-        raise KeyboardInterrupt
+    fit_whole(model, lessons, val=chooses, epochs=epochs, seed=seed, **options)
     return {"dataset": dataset.name, "seed": seed, "epochs": epochs, "accuracy": evaluate(model, dataset.test)}
 
 

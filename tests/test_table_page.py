@@ -107,3 +107,13 @@ def test_names_for_which_there_is_no_room_beside_a_picture_stand_below_it(count,
         draw_front(fig, rows, "signs", "size")
     assert len(fig.legends) == below
     assert (fig.get_figheight() > 4.5) == bool(below)
+
+
+@pytest.mark.parametrize("accuracies", [(0.9600,), (0.9600, 0.9603), (1.0, 0.9999)])
+def test_a_difference_of_hundredths_does_not_fill_the_picture(accuracies):
+    rows = {str(place): measure.Row(**row(accuracy=value)) for place, value in enumerate(accuracies)}
+    with plots.figure(height=3.4) as fig:
+        draw_front(fig, rows, "signs", "size")
+        low, high = fig.axes[0].get_ylim()
+    assert 3 <= high - low <= 5
+    assert low < 100 * min(accuracies) <= 100 * max(accuracies) < high <= 101

@@ -24,6 +24,7 @@ from edgelab.measure import Row, measure_model
 from edgelab.measure.report import Deployed, cells, headings
 
 FILE = "table.json"
+_SPAN = 4  # points of accuracy that the axis has at least
 _BESIDE = 8  # names of models for which there is room beside a picture
 
 
@@ -189,6 +190,9 @@ def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -
     plots.logarithmic(ax.xaxis, (1, 2, 5) if max(costs) < 50 * min(costs) else (1, 3))  # more would overlap
     ax.set(xlabel=label, ylabel=_("accuracy (%)"))
     ax.margins(0.15)
+    lowest, highest = (worst([accuracy for _cost, accuracy in points.values()]) for worst in (min, max))
+    room = max(0.15 * (highest - lowest), (_SPAN - (highest - lowest)) / 2)  # else hundredths would fill the picture
+    ax.set_ylim(lowest - room, min(highest + room, 101))
     title = _("On the front: %(front)s") % {"front": ", ".join(sorted(front))}
     beaten = ", ".join(sorted(set(points) - front))
     if beaten:

@@ -312,7 +312,7 @@ def memory_plot(family: str, width: float, resolution: int) -> plots.Picture:
             xytext=(8, -2),
             textcoords="offset points",
         )
-        ax.set(xlabel=_("step of the forward pass"), ylabel=_("activations alive (KiB)"), ylim=(0, None))
+        ax.set(xlabel=_("step of the forward pass"), ylabel=_("activations alive (KiB)"), ylim=(0, 1.12 * live[where]))
         text = _("%(model)s: weights %(weights)s KiB, peak of activations %(peak)s KiB (float32)")
         name = f"{family} {width:g}×, {resolution} px"
         title = text % {"model": name, "weights": _amount(weights), "peak": _amount(live[where])}

@@ -41,6 +41,8 @@ def test_time_and_memory_of_a_lab_are_measured(source: Path, monkeypatch):
     assert usage.fits
     assert 0.5 < dict(usage.slowest)["time"] < usage.seconds
     assert list(usage.slowest) == sorted(usage.slowest, key=lambda cell: -cell[1])
+    assert usage.hungriest[0][0] == "memory"
+    assert 250e6 < usage.hungriest[0][1] < 350e6
 
 
 def test_a_lab_that_stops_names_its_cell(source: Path):

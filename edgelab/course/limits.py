@@ -29,14 +29,15 @@ from edgelab.errors import EdgelabError
 MAX_SECONDS = 120
 MAX_BYTES = 1_500_000_000
 SAMPLE_SECONDS = 0.05
-SLOWEST = 4
+LEADING = 4  # cells that are named, of the slowest and of the hungriest
 
 
 @dataclass(frozen=True)
 class Usage:
     """What a lab took from its first cell to its last: wall time in s, peak resident memory in bytes.
 
-    `failure` is the error that stopped it, if one did; `slowest` are the cells that took longest, with their seconds.
+    `failure` is the error that stopped it, if one did; `slowest` are the cells that took longest, with their seconds,
+    and `hungriest` those that raised the peak by most, with the bytes by which they did.
     """
 
     lab: str
@@ -45,6 +46,7 @@ class Usage:
     peak_bytes: int
     failure: str = ""
     slowest: tuple[tuple[str, float], ...] = ()
+    hungriest: tuple[tuple[str, float], ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -64,21 +66,22 @@ def measure_lab(source: Path, lang: str = "en", *, dataset: str = "", together: 
         nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # the kernel reads its language from it
         client = NotebookClient(notebook, timeout=10 * MAX_SECONDS, resources={"metadata": {"path": folder}})
         environment = {**os.environ, **({"EDGELAB_DATASET": dataset} if dataset else {})}
-        failure, took = "", dict[str, float]()
+        failure, took, raised = "", dict[str, float](), dict[str, float]()
         with client.setup_kernel(env=environment), _PeakMemory(_pid(client)) as memory:
             start = time.perf_counter()
             try:
                 for number, cell in enumerate(notebook.cells):
-                    begun = time.perf_counter()
+                    begun, before = time.perf_counter(), memory.peak
                     client.execute_cell(cell, number)
-                    took[cell.id] = time.perf_counter() - begun
+                    memory.sample()
+                    took[cell.id], raised[cell.id] = time.perf_counter() - begun, memory.peak - before
             except CellExecutionError as error:
                 failure = f"{cell.id}: {error.ename}: {error.evalue}"
             seconds = time.perf_counter() - start
         if together:
             nbformat.write(notebook, Path(folder) / f"{source.stem}.ipynb")  # with its outputs, to be read
-    slowest = sorted(took.items(), key=lambda item: -item[1])[:SLOWEST]
-    return Usage(source.stem, lang, seconds, memory.peak, failure, tuple(slowest))
+    slowest, hungriest = (tuple(sorted(of.items(), key=lambda item: -item[1])[:LEADING]) for of in (took, raised))
+    return Usage(source.stem, lang, seconds, memory.peak, failure, slowest, hungriest)
 
 
 def _pid(client: NotebookClient) -> int:
@@ -106,13 +109,13 @@ class _PeakMemory(threading.Thread):
 
     def run(self) -> None:
         while not self._done.wait(SAMPLE_SECONDS):
-            total = 0
-            try:
-                for process in (self._process, *self._process.children(recursive=True)):
-                    total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-            self.peak = max(self.peak, total)
+            self.sample()
+
+    def sample(self) -> None:
+        """Look once."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = (self._process, *self._process.children(recursive=True))
+            self.peak = max(self.peak, sum(process.memory_info().rss for process in family))
 
 
 def _high_water_mark(pid: int) -> int:
@@ -127,11 +130,13 @@ def _high_water_mark(pid: int) -> int:
 def table(usages: list[Usage]) -> Table:
     """Return the usages as a table against the limits."""
     limits = f"limits: {MAX_SECONDS} s, {MAX_BYTES / 1e6:,.0f} MB"
-    rows = Table("lab", "lang", "s", "peak MB", "", "slowest cells (s)", title=limits)
+    rows = Table("lab", "lang", "s", "peak MB", "", "slowest cells (s)", "peak raised by (MB)", title=limits)
     for usage in usages:
         verdict = usage.failure or ("within" if usage.fits else "OVER")
         slowest = ", ".join(f"{cell} {seconds:.0f}" for cell, seconds in usage.slowest)
-        rows.add_row(usage.lab, usage.lang, f"{usage.seconds:.1f}", f"{usage.peak_bytes / 1e6:,.0f}", verdict, slowest)
+        hungriest = ", ".join(f"{cell} {grown / 1e6:.0f}" for cell, grown in usage.hungriest)
+        peak = f"{usage.peak_bytes / 1e6:,.0f}"
+        rows.add_row(usage.lab, usage.lang, f"{usage.seconds:.1f}", peak, verdict, slowest, hungriest)
     return rows
 
 

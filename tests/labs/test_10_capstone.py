@@ -16,7 +16,7 @@ from edgelab.measure import count_macs
 from edgelab.models.retrain import augment_for, validation_images
 from edgelab.numbers import number
 from edgelab.pruning import channel_importance, find_dependencies, remove_channels
-from edgelab.train import History
+from edgelab.train import History, evaluate
 
 pytestmark = pytest.mark.usefixtures("learners_folder")
 DATASETS = ("signs", "fashion-mnist")
@@ -234,6 +234,18 @@ def test_orders_are_tried_and_an_impossible_one_says_why(shop):
     assert torch.equal(shop.tiny.stem[0].weight, models.load_pretrained("resnet_tiny", "signs").stem[0].weight)
 
 
+def test_the_first_of_a_ranking_are_finished_and_judged_as_what_is_then_written(shop):
+    ranked = [(4, 8, 16), (6, 12, 20), (6, 10, 24), WHOLE]
+    finals = shop.finals(ranked)
+    assert list(finals) == ranked[:3]
+    model, *_files = shop.finish((6, 12, 20))
+    assert finals[6, 12, 20] == evaluate(model, shop.judges)
+    within = [{"shape": shape, "accuracy": 0.5} for shape in ranked]
+    html = explorers.finals_table(within, {(4, 8, 16): 0.9, WHOLE: 0.25}, 1_000)._repr_html_()
+    assert html.count("<tr>") == 3
+    assert "50.0 ± 3.1" in html and "90.0 ± 1.9" in html and "25.0 ± 2.7" in html
+
+
 def test_the_lab_from_table_to_files(shop, monkeypatch, redraws):
     monkeypatch.setattr(workshop, "shapes", lambda: [(4, 8, 16), (6, 12, 20), WHOLE])
     table = shop.table()
@@ -351,7 +363,7 @@ def test_the_rival_trains_for_the_compute_that_its_opponent_had(name):
     image = data.normalize(loaded.test.images[:1])
     tiny, teacher = (count_macs(models.load_pretrained(which, name), image) for which in ("resnet_tiny", "resnet"))
     theirs, pictures = count_macs(rival.build(loaded).eval(), image), len(loaded.train) - 1_000
-    lab = workshop.EPOCHS["family"] + workshop.EPOCHS["finish"]
+    lab = workshop.EPOCHS["family"] + 3 * workshop.EPOCHS["finish"]
     epochs = models.manifest()[f"{name}/resnet_tiny"]["epochs"]
     mine = 3 * tiny * (epochs * pictures + lab * workshop.LESSONS) + teacher * workshop.LESSONS
     assert rival.fair_epochs(loaded) == round(mine / (3 * theirs * pictures))

@@ -14,6 +14,7 @@ from edgelab.i18n import _
 from edgelab.labs.lab_10_capstone import search
 from edgelab.labs.lab_10_capstone.costs import BRIEFS, COSTS, brief_names, cost_names, limits_of, text_of
 from edgelab.labs.lab_10_capstone.family import Shape
+from edgelab.measure import share_half_width
 from edgelab.numbers import number
 
 LAB = "10_capstone"
@@ -131,6 +132,20 @@ def search_plot(outcomes: Mapping[str, search.Outcome], looks: int) -> plots.Pic
         title = _("After %(n)d looks the best is found: %(words)s") % {"n": looks, "words": "; ".join(words)}
         ax.set_title(plots.wrapped(title))
         return plots.picture(fig, title)
+
+
+def finals_table(table: Sequence[Row], finals: Mapping[Shape, float], images: int) -> HtmlTable:
+    """Return for the networks that were finished what the judges said of them within the family, and say now.
+
+    Each accuracy stands with half its 95 % interval on `images` pictures.
+    """
+    within = {row["shape"]: row["accuracy"] for row in table}
+    rows = []
+    for shape, accuracy in finals.items():
+        cells = (f"{100 * p:.1f} ± {100 * share_half_width(p, images):.1f}" for p in (within[shape], accuracy))
+        rows.append([f'<span style="white-space: nowrap">{text_of(shape)}</span>', *cells])
+    heads = [_("shape"), _("in the family (%)"), _("finished by itself (%)")]
+    return HtmlTable(list(map(escape, heads)), rows)
 
 
 def finding_table(table: Sequence[Row], mine: Shape, ranked: Sequence[Shape], limits: Mapping[str, float]) -> HtmlTable:

@@ -30,6 +30,7 @@ LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no t
 EPOCHS = {"family": 5, "distil": 3, "finish": 8}
 LEARNING_RATE = {"family": 0.015, "distil": 0.03, "finish": 0.03}  # a family soon forgets at a higher one
 TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
+FINALISTS = 3  # networks at the head of a ranking that are finished, before the judges choose among them
 CALIBRATION = 256
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 ORDERS = (
@@ -125,9 +126,16 @@ class Workshop:
             rows.append({"shape": shape, "accuracy": judged, **self.costs[shape]})
         return rows
 
+    def finals(self, ranked: Sequence[Shape]) -> dict[Shape, float]:
+        """Return the accuracy on the judges, in [0, 1], of the first of a ranking, each pruned and taught by itself."""
+        return {shape: evaluate(self._finished(shape), self.judges) for shape in ranked[:FINALISTS]}
+
+    def _finished(self, shape: Shape) -> nn.Module:
+        return self.distilled(settle(self.family(self.tiny).cut(shape), self.lessons.images), "finish")
+
     def finish(self, shape: Shape) -> tuple[nn.Module, Path, Path]:
         """Return the network of this shape, pruned and taught by itself, and its int8 files for both runtimes."""
-        model = self.distilled(settle(self.family(self.tiny).cut(shape), self.lessons.images), "finish")
+        model = self._finished(shape)
         quantized = self.quantized(model)
         paths = Path(MODELS, "capstone.onnx"), Path(MODELS, "capstone.tflite")
         return model, to_onnx(quantized, self.image, paths[0]), to_litert(quantized, self.image, paths[1])

@@ -40,6 +40,17 @@ def test_a_picture_takes_the_colour_of_the_text_around_it():
     assert 'aria-label="a &lt; b"' in svg
 
 
+@pytest.mark.parametrize("width", [7.0, 9.0])
+def test_a_title_is_within_the_picture(width):
+    with plots.figure(width) as fig:
+        ax = fig.subplots()
+        ax.set(ylabel="a")
+        ax.set_title("1 from right to wrong, 2 from wrong to right, 0 from one wrong answer to another; " * 3)
+        plots.picture(fig, "")
+        box = ax.get_tightbbox()
+        assert box.x1 <= fig.bbox.x1
+
+
 def test_the_same_picture_is_the_same_bytes():
     assert drawn("x").svg == drawn("x").svg
 

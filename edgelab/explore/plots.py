@@ -76,9 +76,9 @@ def logarithmic(axis: XAxis | YAxis, ticks: tuple[float, ...] = ()) -> None:
         axis.set_major_locator(LogLocator(subs=ticks))
 
 
-def wrapped(title: str) -> str:
-    """Return a title whose lines are as long as a figure is wide at most."""
-    return "\n".join(line for part in title.split("\n") for line in wrap(part, 76))
+def wrapped(title: str, width: float = 7.0) -> str:
+    """Return a title whose lines are as long as a figure of `width` inches is wide at most."""
+    return "\n".join(line for part in title.split("\n") for line in wrap(part, int(11 * width)))
 
 
 def png(fig: Figure, paper: str) -> bytes:
@@ -89,7 +89,11 @@ def png(fig: Figure, paper: str) -> bytes:
 
 
 def picture(fig: Figure, description: str) -> Picture:
-    """Return `fig` as a `Picture`; call it inside the `figure` block."""
+    """Return `fig` as a `Picture`, its titles within its width; call it inside the `figure` block."""
+    for ax in fig.axes:
+        whole = ax.get_title("left")
+        if (title := wrapped(whole, fig.get_figwidth())) != whole:
+            ax.set_title(title)
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()

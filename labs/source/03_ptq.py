@@ -564,6 +564,6 @@ progress_board()
 # - R. Krishnamoorthi. *Quantizing Deep Convolutional Networks for Efficient Inference: A Whitepaper.* arXiv:1806.08342, 2018.
 # - S. Migacz. *8-bit Inference with TensorRT.* GPU Technology Conference, 2017. Calibration by entropy.
 # - M. Nagel et al. *Data-Free Quantization Through Weight Equalization and Bias Correction.* ICCV 2019.
-# - H. Wu et al. *Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation.* arXiv:2004.09602,
-#   2020. Percentiles and other calibrations, compared on many networks.
+# - H. Wu et al. *Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation.* 2020,
+#   arXiv:2004.09602. Percentiles and other calibrations, compared on many networks.
 # - ONNX Runtime. *Quantize ONNX Models.* https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html

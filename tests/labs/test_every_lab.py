@@ -202,6 +202,12 @@ def test_no_number_is_broken_at_its_thousands(source, lang):
 
 
 @pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
+def test_no_year_begins_a_line_and_becomes_the_number_of_a_list(source, lang):
+    prose = [cell.source for cell in build.learner(source, lang).cells if cell.cell_type == "markdown"]
+    assert [line for text in prose for line in text.splitlines() if re.match(r" *\d{2,}[.)] ", line)] == []
+
+
+@pytest.mark.parametrize("lang", ["en", *build.TRANSLATIONS])
 def test_no_row_of_a_table_is_broken_into_two(source, lang):
     """Markdown makes a row of each line."""
     lines = [line for cell in build.learner(source, lang).cells if cell.cell_type == "markdown"

@@ -148,7 +148,7 @@ def layer_plot(found: dict[str, Suspect], pair: str, show: str) -> plots.Picture
             text = _("%(between)s: they part at %(layer)s, by %(largest).1f codes; %(share).2f %% of its numbers")
             words = {"between": one.between, "layer": first.name, "largest": first.largest, "share": 100 * first.share}
             title = text % words
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         return plots.picture(fig, title)
 
 

@@ -148,7 +148,7 @@ def lifetime_plot(buffers: Sequence[Lifetime], whole: int, step: int) -> plots.P
         text = _("Operator %(step)d: %(count)d buffers alive, %(now)s bytes (your peak: %(peak)s)")
         words = {"step": step, "count": len(alive), "now": number(sum(one.bytes for one in alive))}
         title = text % {**words, "peak": number(whole) if isinstance(whole, int) else whole}
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         return plots.picture(fig, title)
 
 

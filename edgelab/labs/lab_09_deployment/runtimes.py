@@ -130,7 +130,7 @@ def runtime_plot(timed: Mapping[str, Mapping[Key, float]], network: str, precisi
         ax.grid(False, axis="y")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1.12))
         title = _thread_title(times, names, precision, count)
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         words = "; ".join(
             f"{name} {times[name, precision, count]:.3f} ms" for name in names if (name, precision, count) in times
         )

@@ -85,7 +85,7 @@ def thread_plot(ratios: Ratios, precision: str, kind: str) -> plots.Picture:
         ax.set_ylim(0.8 * min(0.5, *values), 1.25 * max(2.0, *values))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         title = _where(work, values)
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         words = "; ".join(f"{macs:.2g} M: {ratio:.2f}" for macs, ratio in zip(work, values, strict=True))
         return plots.picture(fig, f"{title}. {words}")
 

@@ -1,5 +1,6 @@
 """The limits command measures what a lab takes, and fails a lab that takes more or stops."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_time_and_memory_of_a_lab_are_measured(source: Path, monkeypatch):
     assert list(usage.slowest) == sorted(usage.slowest, key=lambda cell: -cell[1])
     assert usage.hungriest[0][0] == "memory"
     assert 250e6 < usage.hungriest[0][1] < 350e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and shared pages that can be counted")
+def test_what_two_processes_share_is_counted_once(source: Path):
+    source.write_text(
+        "# %% shared\nimport os, time\nblock = b'1' * 300_000_000\n"
+        "if not os.fork():\n    time.sleep(1)\n    os._exit(0)\n_ = os.wait()\n"
+    )
+    usage = measure_lab(source)
+    assert usage.failure == ""
+    assert 300e6 < usage.peak_bytes < 500e6
 
 
 def test_a_lab_that_stops_names_its_cell(source: Path):

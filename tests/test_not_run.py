@@ -38,7 +38,7 @@ MATH = "def weight_bytes(params, bits):\n    return math.ceil(params * bits / 8)
 def test_a_check_that_is_run_first_says_what_to_run():
     shown = run_alone("weight-bytes-check")
     assert shown == {
-        "weight-bytes-check": "`weight_bytes` comes from a cell above, which was not run since the start. "
+        "weight-bytes-check": "`weight_bytes` comes from a cell above, which has not run or stopped before its end. "
         "In the menu: Run, Run All Above Selected Cell."
     }
     assert not (Path(".edgelab") / "progress.json").exists()

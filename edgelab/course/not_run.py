@@ -22,7 +22,7 @@ def sentence(error: BaseException) -> str:
     name = getattr(error, "name", None)
     if not isinstance(error, NameError) or not any(name in _given(lab) for lab in _labs()):
         return ""
-    text = _("`%(name)s` comes from a cell above, which was not run since the start. In the menu: %(menu)s.")
+    text = _("`%(name)s` comes from a cell above, which has not run or stopped before its end. In the menu: %(menu)s.")
     return text % {"name": name, "menu": _("Run, Run All Above Selected Cell")}
 
 

@@ -1,10 +1,13 @@
 """Lab 04: its explorers show what they say, and what was trained is measured once."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from edgelab import data, models, train
-from edgelab.labs.lab_04_qat import explorers, training
+from edgelab.course.check import NotYet
+from edgelab.labs.lab_04_qat import check, explorers, training
 from edgelab.quantization import QuantizationConfig, calibrate, prepare
 from edgelab.quantization.graph import Weighted
 
@@ -55,6 +58,33 @@ def test_a_study_trains_once_for_each_number_of_bits(study):
     assert first.codes == 7
     assert study.trained(learner, 3) is first.returned
     assert study.outcome(lambda *_arguments: None, bits=3).returned is None
+
+
+def test_a_study_knows_whether_a_weight_has_moved(study):
+    def trained(model, lessons, bits):
+        prepared = only_prepared(model, lessons, bits)
+        train.fit(prepared, lessons, epochs=1, lr=0.001, progress=False)
+        return prepared
+
+    assert not study.outcome(only_prepared, bits=3).moved
+    assert study.outcome(trained, bits=3).moved
+
+
+@pytest.mark.parametrize(("moved", "lessons", "wrong"), [
+    (True, check.ENOUGH - 1, None),  # few pictures of a learner's own: one epoch is a handful of batches
+    (True, check.ENOUGH, "hardly anything is won back"),
+    (False, check.ENOUGH - 1, "no weight has changed"),
+])  # fmt: skip
+def test_training_has_to_win_points_back_where_there_is_enough_to_learn_from(moved, lessons, wrong, capsys):
+    outcome = training.Outcome(torch.nn.Identity(), 4, 0.883, 0.821, 0.825, 15, moved)
+    study = SimpleNamespace(model=None, lessons=range(lessons), exam=range(2_400),
+                            outcome=lambda *_args, **_bits: outcome, codes=lambda *_args, **_bits: 3)  # fmt: skip
+    if wrong is None:
+        check.train_quantized(lambda model, lessons, bits: None, study)
+        assert "correct" in capsys.readouterr().out
+    else:
+        with pytest.raises(NotYet, match=wrong):
+            check.train_quantized(lambda model, lessons, bits: None, study)
 
 
 def test_a_study_measures_what_evaluation_gives(study, model, split):

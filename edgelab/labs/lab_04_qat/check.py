@@ -7,6 +7,7 @@ from edgelab.i18n import _
 from edgelab.labs.lab_04_qat.training import Study, probe
 
 LAB = "04_qat"
+ENOUGH = 8_000  # lessons for which one epoch wins something back; of fewer of a learner's own it may not
 
 
 def round_ste(answer: Callable) -> None:
@@ -149,9 +150,10 @@ def train_quantized(answer: Callable, study: Study) -> None:
             )
             % percent,
         )
+        check_that(outcome.moved, _("no weight has changed: was the prepared model trained?"))
         lost, won = outcome.float_accuracy - outcome.untrained, outcome.trained - outcome.untrained
         check_that(
-            lost < chance or won >= 0.25 * lost,
+            lost < chance or won >= 0.25 * lost or len(study.lessons) < ENOUGH,
             _(
                 "%(trained).1f %% after training, %(untrained).1f %% before, %(float).1f %% in float: hardly anything "
                 "is won back. Was the prepared model trained after it was calibrated, and for a whole epoch?"

@@ -97,7 +97,8 @@ def against_torch(answer: Callable) -> None:
 class Outcome:
     """What became of one training: accuracies in [0, 1] on the test images, and what kind of thing came back.
 
-    `codes` is the largest number of different weights that any channel of `returned` (a model, or not) has.
+    `codes` is the largest number of different weights that any channel of `returned` (a model, or not) has; `moved`
+    is whether a weight of it is other than before the training.
     """
 
     returned: object
@@ -106,6 +107,7 @@ class Outcome:
     untrained: float
     trained: float
     codes: int
+    moved: bool
 
     def __str__(self) -> str:
         """Return the three accuracies as a sentence in the learner's language."""
@@ -195,7 +197,8 @@ class Study:
         returned, accuracy = self._train(train, bits)
         codes = distinct_weights(returned) if isinstance(returned, nn.Module) else 0
         untrained = self.ptq(QuantizationConfig(bits, weight_observer="mse"))
-        return Outcome(returned, bits, self.float_accuracy, untrained, accuracy, codes)
+        moved = isinstance(returned, nn.Module) and weights_differ(returned, prepare(self.model))
+        return Outcome(returned, bits, self.float_accuracy, untrained, accuracy, codes, moved)
 
     def codes(self, train: Callable, bits: int, lessons: int) -> int:
         """Return by how many codes at most a channel is told, once `train` has trained on the first few `lessons`."""
@@ -210,6 +213,13 @@ class Study:
                 model = train(copy.deepcopy(self.model), self.lessons, bits)
             self._trained[key] = (model, evaluate(model, self.exam) if isinstance(model, nn.Module) else 0.0)
         return self._trained[key]
+
+
+def weights_differ(model: nn.Module, other: nn.Module) -> bool:
+    """Return whether two prepared models differ in a float weight, or have others; scales do not count."""
+    mine, theirs = ({name: value for name, value in one.named_parameters() if name.endswith("weight.original")}
+                    for one in (model, other))  # fmt: skip
+    return mine.keys() != theirs.keys() or not all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 @torch.no_grad()

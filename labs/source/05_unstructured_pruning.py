@@ -347,7 +347,7 @@ flash.flash_table(baseline, pruned, data.normalize(lessons.images[:64]))
 #
 # ## Weights that share a value
 #
-# A weight that is there still takes 32 bits. In lab 02 a code stood for a step of an even grid. A **codebook** need not be even: it
+# A weight that is there still takes 32 bits. In lab 02 a code stood for a mark of an even grid. A **codebook** need not be even: it
 # holds the values that suit this layer, and each weight a code that says which. Finding them is *k-means*: every value belongs to
 # the centroid it is nearest to, and every centroid moves to the mean of its values, over and over (Lloyd, 1982; Han et al., 2016).
 #

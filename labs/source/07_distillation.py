@@ -266,7 +266,7 @@ reveal("few-labels", few.mean, few)
 #
 # - **labels smoothed**: 10 % of the probability is spread over all classes, by nobody who knows anything;
 # - **twice as long**: five more passes, a small part of what the teacher's answers cost (see the first table);
-# - **a bad teacher**: the tiny ResNet with weights of 3 bits, untrained, from lab 04.
+# - **a bad teacher**: the tiny ResNet with weights of 3 bits, not trained again, from lab 04.
 #
 # Where labels are few there is one control more, the teacher's **answers as labels**: the student learns the class that it names,
 # and nothing of its doubt. The next cell trains 30 students. Before you look: which intervals will leave out zero?

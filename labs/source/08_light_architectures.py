@@ -318,7 +318,7 @@ bottleneck.bottleneck_explorer()
 # A family needs sizes. The **width multiplier** $\alpha$ scales the channels of all layers, the **resolution multiplier** $\rho$ the
 # picture. MACs fall with nearly $\alpha^2$, and with $\rho^2$.
 #
-# But $0.35 \times 32$ channels are 11.2, and kernels like multiples of 8, as you saw above.
+# But $0.35 \times 32$ channels are 11.2, and kernels like multiples of 8, as you saw in lab 06.
 #
 # ### Exercise 4: channels that kernels like (2 points)
 #

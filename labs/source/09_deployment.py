@@ -383,7 +383,7 @@ reveal("arena", student_arena.kib, student_arena)
 # interpreter keeps of each tensor and operator, and for each channel a multiplier and a shift, 8 bytes. (Pointers have 8 bytes
 # on this computer and 4 on a Cortex-M: there it is less.)
 #
-# In the student that is about a fifth, on signs and clothes. What about networks with many channels and thin pictures?
+# In the student that is about a fifth, on signs and clothes. What about networks with many channels and small feature maps?
 
 # %% arena-table
 micro_files = memory.write_micro(dataset, pictures)
@@ -451,7 +451,7 @@ reveal("cortex", published_result.ms, cortex.published_table())
 
 # %% [markdown]
 # (*Measured here* is what was published.) The estimate was a quarter too high. Are separable networks dear, then? Look at the
-# MobileNet's row: it has the fewest cycles of all. Among these three the method errs by a factor of 1.4 at most: often
+# MobileNet's row: it has the fewest cycles per MAC of all. Among these three the method errs by a factor of 1.4 at most: often
 # enough to know whether a network has a chance.
 #
 # But look at ResNet-8's two rows. **One network, one chip, more than four times as long**: TensorFlow Lite Micro as it was

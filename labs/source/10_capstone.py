@@ -276,7 +276,7 @@ explorers.finding_table(networks, mine, by_rank, limits)
 #
 # MLPerf Tiny's image classifier is a ResNet-8 in int8 (Banbury et al., 2021). Its file has 98 496 bytes, and TensorFlow Lite Micro
 # takes an arena of 55 984 for it. Its data is CIFAR-10.
-# For signs and for clothes a network of its shape was trained. Fairly? By the zoo's recipe, for as many multiply-accumulates as went
+# For signs and for clothes a network of its shape was trained. Fairly? By the recipe of the course's own models, for as many multiply-accumulates as went
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #
 # Who stands against it? The family's judges saw networks that share their weights, and the first few are hardly apart. So the
@@ -362,7 +362,7 @@ reveal("days", battery.on_coin_cell(days))
 battery.table(days, final_model, shop.image)
 
 # %% [markdown]
-# The same network, three boards: on one of them the battery lasts more than five times as long, as if the network had a fifth of
+# The same network, three boards: on one of them the battery lasts more than five times as long as on another, as if the network had a fifth of
 # its MACs. (Yours in proportion to its MACs is a guess, as lab 08 showed. And a coin cell gives less than its label at the currents
 # of an inference.)
 #

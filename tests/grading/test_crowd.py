@@ -42,7 +42,7 @@ KINDS = [
     ({"half": "def half(", "evens": EVENS}, 2, "graded"),
     (b"not JSON", 0, "unreadable"),
     (b'{"cells": []}', 0, "missing exercise"),
-    ({"half": PATCHED + WRONG, "evens": EVENS}, 0, "graded"),  # what it patched shows the answers of `evens`, too
+    ({"half": PATCHED + WRONG, "evens": EVENS}, 2, "timed out"),  # with json.dumps its kernel has lost its voice
     ({"half": "import os\nos._exit(0)", "evens": EVENS}, 2, "crashed"),
     ({"half": "block = bytearray(2**40)", "evens": EVENS}, 2, "out of memory"),
     ({"half": HALF, "evens": "while True:\n    pass"}, 3, "timed out"),

@@ -91,7 +91,7 @@ def accuracy_table(dataset: data.Dataset) -> HtmlTable:
     heads = [_("network"), _("MACs (M)"), _("parameters")]
     if any(len(row) > len(heads) for row in rows):
         heads.append(escape(_("accuracy (%%), mean (lowest–highest), on %(dataset)s") % {"dataset": on_record}))
-    return HtmlTable(heads, [row + [""] * (len(heads) - len(row)) for row in rows])
+    return HtmlTable(heads, [row + ["–"] * (len(heads) - len(row)) for row in rows])
 
 
 def _mean_and_range(found: list[float]) -> str:

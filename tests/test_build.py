@@ -136,6 +136,16 @@ def test_the_reference_holds_solutions_and_promised_outputs(source: Path):
     assert bare["half-check"].outputs == []
 
 
+def test_what_a_phrase_says_is_promised_in_english_alone(source: Path):
+    says = source.read_text().replace("# > 1.5", "# > 1.5 is half")
+    assert says != source.read_text()
+    source.write_text(says)
+    tags = [
+        {cell.id: cell.metadata.get("tags") for cell in build.reference(source, lang).cells} for lang in ("en", "es")
+    ]
+    assert [one["half-check"] for one in tags] == [["nbval-check-output"], None]
+
+
 def test_the_reference_with_hidden_cells_has_them_in_place(source: Path):
     ids = [cell.id for cell in build.reference(source, hidden=True).cells]
     assert ids.index("half-hidden") == ids.index("half-check") + 1

@@ -280,7 +280,7 @@ explorers.finding_table(networks, mine, by_rank, limits)
 # into yours: the tiny network's training, the teacher's answers, and this lab.
 #
 # Who stands against it? The family's judges saw networks that share their weights, and the first few are hardly apart. So the
-# first **three** are finished: `resnet_tiny` is pruned to each shape, and taught by the teacher on its own, without the family.
+# first **two** are finished: `resnet_tiny` is pruned to each shape, and taught by the teacher on its own, without the family.
 # **Will the first of the ranking still be the first?**
 
 # %% finals
@@ -289,7 +289,7 @@ explorers.finals_table(networks, finals, len(shop.judges))
 
 # %% [markdown]
 # What is smaller than the ± may be chance. Shared weights tell good networks from bad ones, not the first from the second
-# (K. Yu et al., 2020, measured that). So a few are chosen by them, finished, and judged once more.
+# (K. Yu et al., 2020, measured that). So they name the candidates, and these are finished and judged once more.
 #
 # The judges' favourite is quantized and written for both runtimes. Then the test pictures are opened, once.
 

@@ -30,7 +30,7 @@ LESSONS, JUDGES = 3_000, 1_000  # training images; those that choose, which no t
 EPOCHS = {"family": 5, "distil": 3, "finish": 8}
 LEARNING_RATE = {"family": 0.015, "distil": 0.03, "finish": 0.03}  # a family soon forgets at a higher one
 TAUGHT = partial(distillation_loss, temperature=4.0, alpha=0.9)
-FINALISTS = 3  # networks at the head of a ranking that are finished, before the judges choose among them
+FINALISTS = 2  # networks at the head of a ranking that are finished, before the judges choose among them
 CALIBRATION = 256
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 ORDERS = (

@@ -21,13 +21,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from edgelab.course import not_run, progress
 from edgelab.course.comparison import TOLERANCE, Difference, as_json, difference, snapshot
 from edgelab.course.source import to_write
-from edgelab.errors import EdgelabError
+from edgelab.errors import EdgelabError, own_lines
 from edgelab.i18n import _, ngettext
 
 not_run.explain_in_notebooks()  # here, since the cell that is run first after a restart is a check
@@ -58,7 +57,7 @@ class Stopped(NotYet):
         return Stopped(self.call, self.error, hint)
 
     def _render_traceback_(self) -> list[str]:
-        return [*super()._render_traceback_(), *_own_lines(self.error)]
+        return [*super()._render_traceback_(), *own_lines(self.error)]
 
 
 @dataclass(frozen=True)
@@ -197,28 +196,6 @@ def _record(lab: str, name: str, *, passed: bool) -> None:
         progress.record_check(lab, name, passed)
     except EdgelabError as error:  # a folder that cannot be written does not make an answer wrong
         print(_("This check could not be noted in your progress. %(reason)s") % {"reason": error})
-
-
-def _own_lines(error: Exception) -> list[str]:
-    """Return the lines of the notebook's cells that an error went through, as IPython shows them."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if shell is None:
-        return []
-    own: TracebackType | None = None
-    frames = []
-    here = error.__traceback__
-    while here is not None:
-        if here.tb_frame.f_globals is shell.user_global_ns:
-            frames.append(here)
-        here = here.tb_next
-    for frame in reversed(frames):
-        own = TracebackType(own, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
-    if own is None:
-        return []
-    lines = shell.InteractiveTB.structured_traceback(type(error), error, own, tb_offset=0)
-    return lines if isinstance(lines, list) else [lines]
 
 
 def _changes(call: str) -> str:

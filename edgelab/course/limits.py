@@ -123,7 +123,10 @@ def _resident(process: psutil.Process) -> int:
 
     A container's limit counts a shared page once as well: libraries that two processes have loaded are no two loads.
     """
-    return getattr(process.memory_full_info(), "pss", None) or process.memory_info().rss
+    with contextlib.suppress(psutil.AccessDenied):
+        if shared_out := getattr(process.memory_full_info(), "pss", 0):
+            return shared_out
+    return process.memory_info().rss
 
 
 def _high_water_mark(pid: int) -> int:

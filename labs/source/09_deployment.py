@@ -451,11 +451,11 @@ reveal("cortex", published_result.ms, cortex.published_table())
 
 # %% [markdown]
 # (*Measured here* is what was published.) The estimate was a quarter too high. Are separable networks dear, then? Look at the
-# MobileNet's row: it has the fewest cycles per MAC of all. Among these three the method errs by a factor of 1.4 at most: often
+# MobileNet's row: it has the fewest cycles per MAC. Among these three the method errs by a factor of 1.4 at most: often
 # enough to know whether a network has a chance.
 #
 # But look at ResNet-8's two rows. **One network, one chip, more than four times as long**: TensorFlow Lite Micro as it was
-# in 2021, against the maker's library, which is newer. Before you buy a faster chip, look for faster kernels. And half a cycle,
+# in 2021, against the maker's newer library. Before you buy a faster chip, look for faster kernels. And half a cycle,
 # the datasheet's peak of 2 MACs in a cycle (lab 01), is far from both.
 #
 # The course's networks on that board, by your function, and on an **NPU** of 500 MHz, by its compiler's estimate:

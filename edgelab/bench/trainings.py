@@ -1,4 +1,4 @@
-"""The figures of trainings that take days, in a file that grows with each."""
+"""The figures of long trainings, in a file that grows with each."""
 
 import json
 from pathlib import Path

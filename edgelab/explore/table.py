@@ -189,10 +189,11 @@ def draw_front(fig: Figure, table: Mapping[str, Row], dataset: str, cost: str) -
     costs = [cost for cost, _accuracy in points.values()]
     plots.logarithmic(ax.xaxis, (1, 2, 5) if max(costs) < 50 * min(costs) else (1, 3))  # more would overlap
     ax.set(xlabel=label, ylabel=_("accuracy (%)"))
-    ax.margins(0.15)
-    lowest, highest = (worst([accuracy for _cost, accuracy in points.values()]) for worst in (min, max))
-    room = max(0.15 * (highest - lowest), (_SPAN - (highest - lowest)) / 2)  # else hundredths would fill the picture
-    ax.set_ylim(lowest - room, min(highest + room, 101))
+    ax.margins(x=0.15)
+    accuracies = [accuracy for _cost, accuracy in points.values()]
+    low, high = min(accuracies), max(accuracies)
+    room = max(0.15 * (high - low), (_SPAN - (high - low)) / 2)  # else hundredths would fill the picture
+    ax.set_ylim(low - room, min(high + room, 101))
     title = _("On the front: %(front)s") % {"front": ", ".join(sorted(front))}
     beaten = ", ".join(sorted(set(points) - front))
     if beaten:

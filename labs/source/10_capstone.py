@@ -288,8 +288,8 @@ finals = shop.finals(by_rank)
 explorers.finals_table(networks, finals, len(shop.judges))
 
 # %% [markdown]
-# What is smaller than the ± may be chance. Shared weights tell good networks from bad ones, not the first from the second
-# (K. Yu et al., 2020, measured that). So they name the candidates, and these are finished and judged once more.
+# What is smaller than the ± may be chance. Shared weights rank networks roughly, and sometimes wrongly (K. Yu et al., 2020).
+# So they name the candidates, and these are finished and judged once more.
 #
 # The judges' favourite is quantized and written for both runtimes. Then the test pictures are opened, once.
 

@@ -134,9 +134,8 @@ def layer_plot(found: dict[str, Suspect], pair: str, show: str) -> plots.Picture
     values = [100 * layer.share if show == "share" else layer.largest for layer in layers]
     with plots.figure(height=1.1 + 0.19 * len(layers)) as fig:
         ax = fig.subplots()
-        for row, (layer, value) in enumerate(zip(layers, values, strict=True)):
-            marked = layer is first
-            ax.barh(row, value, color=plots.VERMILION if marked else plots.BLUE, hatch="///" if marked else "")
+        colours = [plots.VERMILION if layer is first else plots.BLUE for layer in layers]
+        ax.barh(range(len(layers)), values, color=colours, hatch=["///" if layer is first else "" for layer in layers])
         ax.set_yticks(range(len(layers)), [_short(layer.name) for layer in layers], fontsize=8)
         ax.invert_yaxis()
         ax.grid(False, axis="y")

@@ -147,7 +147,7 @@ for _ in range(8):
 #
 # 1. the **teacher on both sides**: its logits are compared with its own;
 # 2. **answers of other images**: they were kept in one order, and the batches came in another;
-# 3. **no $T^2$**.
+# 3. **no $T^2$**: $\alpha$ then means something else at each temperature.
 #
 # None of them stops with an error. Will you notice? A test does, if its inputs can tell right from wrong.
 #
@@ -203,8 +203,9 @@ tables.fault_table(study, distillation_loss)
 
 # %% [markdown]
 # Compare with the last row, a student that had labels and no teacher. On signs and on clothes one fault is a disaster, and you
-# would have seen it. The other two look like a student that is somewhat worse. Nobody looks for a fault there: one concludes that distillation
-# gives nothing.
+# would have seen it. The other two look like a worse student. In fact they take smaller steps: where the teacher is on both
+# sides, only the labels' tenth of the loss is left, and without $T^2$ about a sixth. Nobody looks for a fault there: one
+# concludes that distillation gives nothing.
 #
 # ## A class it never saw
 #
@@ -218,9 +219,9 @@ tables.fault_table(study, distillation_loss)
 tables.predict_never_seen()
 
 # %% [markdown]
-# One thing must be mended first. The class was never the answer, so the student has learnt that it is improbable: the bias of
-# its logit is too low. We add to this logit what makes the class come up as often as its share, among pictures of all classes
-# *without looking at their labels*.
+# One thing must be mended first. The class was never the answer, so the student has learnt that it is improbable: the bias of its
+# logit is too low. We add to this logit what makes the class come up as often as if all classes were equally frequent, among
+# pictures of all classes *without looking at their labels*.
 
 # %% never-seen
 taught = study.student_without(study.left_out, taught=True)
@@ -244,10 +245,9 @@ explorers.never_seen_explorer(study)
 # ## When does it help?
 #
 # Now the question that matters. Suppose that only **100 of the 2 000 pictures have a label**. The student alone learns from
-# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both make the same number of steps: the one
-# sees 100 pictures a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels,
-# so here it is as good as a teacher can be. On pictures new to it, it would be right less often.) **How many points does the
-# teacher win?**
+# these. With the teacher it learns from all 2 000, without any label ($\alpha = 1$). Both see ten thousand pictures: the one 100
+# a hundred times each, the other 2 000 five times. (Our teacher was trained on these pictures with their labels, so here it is as
+# good as a teacher can be. On pictures new to it, it would be right less often.) **How many points does the teacher win?**
 
 # %% predict-few-labels
 tables.predict_few_labels()
@@ -269,7 +269,7 @@ reveal("few-labels", few.mean, few)
 # - **a bad teacher**: the tiny ResNet with weights of 3 bits, not trained again, from lab 04.
 #
 # Where labels are few there is one control more, the teacher's **answers as labels**: the student learns the class that it names,
-# and nothing of its doubt. The next cell trains 30 students. Before you look: which intervals will leave out zero?
+# and nothing of its doubt. The next cell trains some thirty students. Before you look: which intervals will leave out zero?
 
 # %% seeds-explorer
 explorers.seeds_explorer(study)
@@ -299,8 +299,8 @@ tables.likeness_table(study)
 # ## Hints: learn from the inside
 #
 # A student can be asked to resemble its teacher *inside* as well. The features $v$ of one of its layers are compared with those
-# of the teacher, $u$. It has fewer channels, so a **regressor** $R$, a $1 \times 1$ convolution, comes in between
-# (FitNets; Romero et al., 2015):
+# of the teacher, $u$. It has fewer channels, so a **regressor** $R$, a $1 \times 1$ convolution, comes in between (after FitNets;
+# Romero et al., 2015):
 #
 # $$L = \tfrac{1}{2}\, \text{mean}\big((R\,v - u)^2\big)$$
 #
@@ -391,7 +391,7 @@ progress_board()
 # - L. Beyer et al. *Knowledge Distillation: A Good Teacher Is Patient and Consistent.* CVPR 2022.
 # - B. Zhao et al. *Decoupled Knowledge Distillation.* CVPR 2022.
 # - The three faults, on GitHub: *labmlai/annotated_deep_learning_paper_implementations*, issue 66 (2021);
-#   *haitongli/knowledge-distillation-pytorch*, issues 4 and 9 (2018); *keras-team/keras-io*, issue 869 (2022), where the author
-#   answers that the factor was left out on purpose, for simplicity.
+#   *haitongli/knowledge-distillation-pytorch*, issues 4 and 9 (2018); *IntelLabs/distiller*, issue 122 (2019). In
+#   *keras-team/keras-io*, pull request 870 (2022), the author answers that the factor was left out on purpose, for simplicity.
 # - T. Hesterberg. *What Teachers Should Know About the Bootstrap.* The American Statistician, 2015. Why few values need a
 #   wider interval.

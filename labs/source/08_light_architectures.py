@@ -123,8 +123,9 @@ reveal("many", many.ratio, many)
 # *loses*. Three things are not in the formula.
 #
 # - **Two layers instead of one.** Each starts a kernel, reads a tensor, and writes one.
-# - **Little work for each number.** A full convolution uses a pixel once for each of $k^2 C_\text{out}$ weights, a depthwise one for
-#   $k^2$ alone. The arithmetic waits for memory: the roofline of lab 01.
+# - **Little work for each number.** A full convolution uses a pixel once for each of $k^2 C_\text{out}$ weights, a depthwise one
+#   for $k^2$ alone. The time goes into fetching and storing numbers, not into multiplying them. (Lab 01's roofline counted
+#   weights. Here it is the activations.)
 # - **Kernels that add up channels.** Integer instructions sum products of neighbouring channels. In a depthwise convolution there is
 #   nothing to sum across channels.
 #
@@ -228,7 +229,7 @@ networks.accuracy_table(dataset)
 #    there is little;
 # 4. **add** the input, if the output has its shape.
 #
-# A residual block usually is wide between and thin inside. Hence the name: **inverted residual**.
+# In large ResNets a residual block is wide between and thin inside. Hence the name: **inverted residual**.
 #
 # ### Exercise 3: an inverted residual (3 points)
 #
@@ -377,9 +378,10 @@ networks.pareto_explorer(dataset)
 networks.machine_table(zoo, pictures, dataset)
 
 # %% [markdown]
-# With signs and with clothes the NPU does 80 to 90 of the baseline's MACs in a cycle, of 128 that it could, and only some 20 of MobileNetV2's: full convolutions with many
-# channels are what it was built for. So V2, with less than a sixth of the MACs, takes more than half of the time. (Vela's figures are the
-# compiler's estimate.) How much of the saving arrives, only the machine knows.
+# With signs and with clothes the NPU does 80 to 90 of the baseline's MACs in a cycle, of 128 that it could, and only some 20 of
+# MobileNetV2's. For two reasons: depthwise layers leave much of it idle, and the weights come out of flash. V2 has more than half
+# as many as the baseline, and uses each for a quarter of the MACs. So with less than a sixth of the MACs it takes more than half
+# of the time. (Vela's figures are the compiler's estimate.) How much of the saving arrives, only the machine knows.
 #
 # ## What the lesson claims, and what you measured
 #

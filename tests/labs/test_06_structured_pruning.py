@@ -1,5 +1,7 @@
 """Lab 06: its pictures follow its numbers."""
 
+import re
+
 import pytest
 import torch
 
@@ -79,7 +81,8 @@ def test_the_criterion_table_asks_the_learners_function_for_every_group(dependen
 
     html = trade.criterion_table(dependencies, taylor, toy.train, toy.test)._repr_html_()
     assert asked == [True] * len(dependencies.groups)
-    assert html.count('scope="row"') == 5
+    assert html.count('scope="row"') == 6
+    assert re.search(r"at random, draws: 5</th><td[^>]*>\d+\.\d \(\d+\.\d–\d+\.\d\)</td>", html)
 
 
 def test_macs_and_time_of_a_group_fall_with_its_channels(dependencies):

@@ -165,7 +165,7 @@ def layer_explorer(model: nn.Module, images: torch.Tensor) -> Explorer:
     """Return a map of the layers over sparsity: how many answers change. A slider marks what one is ready to lose."""
     found = layer_scan(model, images)
     sizes = {name: weight.numel() for name, weight in weights_of(model).items()}
-    controls = {"percent": slider(_("answers that may change"), (1, 2, 5, 10, 20), 5, "%")}
+    controls = {"percent": slider(_("answers that may change"), (5, 10, 20), 5, "%")}
     return Explorer(lambda percent: layer_plot(found, sizes, percent / 100), controls)
 
 

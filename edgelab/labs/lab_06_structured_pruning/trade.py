@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ RUNS = (
     N_("64 channels"),
     N_("63 channels"),
 )  # as the lab's code names them
+DRAWS = 5  # of the control that chooses channels at random
 LEFT = (4, 3, 2, 1)  # quarters of a group's channels: the widths of the table
 
 
@@ -57,23 +59,31 @@ def criterion_table(
 ) -> HtmlTable:
     """Return the accuracy without training after `ratio` of each group has gone, by criterion; `taylor` is a learner's.
 
-    That one is asked about the first convolution of each group.
+    That one is asked about the first convolution of each group. Chance draws `DRAWS` times: its row has the mean, the
+    smallest and the largest.
     """
     known = slopes(dependencies, lessons, list(dependencies.groups))
     mine = {name: torch.as_tensor(taylor(*given)).detach() for name, given in known.items()}
-    rows = {
-        _("none: the whole model"): None,
-        _("your first-order Taylor"): mine,
-        _("L1 norm of the filter"): channel_importance(dependencies, "l1"),
-        _("scale of the batch norm"): channel_importance(dependencies, "bn-scale"),
-        _("at random"): channel_importance(dependencies, "random"),
+    chance = [channel_importance(dependencies, "random", seed=seed) for seed in range(DRAWS)]
+    rows: dict[str, list] = {
+        _("none: the whole model"): [None],
+        _("your first-order Taylor"): [mine],
+        _("Taylor of the batch norm's γ and β"): [channel_importance(dependencies, "taylor", lessons)],
+        _("L1 norm of the filter"): [channel_importance(dependencies, "l1")],
+        _("scale of the batch norm"): [channel_importance(dependencies, "bn-scale")],
+        _("at random, draws: %(n)d") % {"n": DRAWS}: chance,
     }
     lines = []
-    for name, scores in track(rows.items(), _("trying each criterion")):
-        model: nn.Module = dependencies.model
-        if scores is not None:
-            model = remove_channels(dependencies, choose_ratio(dependencies, scores, ratio))
-        lines.append([escape(name), f"{100 * train.evaluate(model, exam):.1f}"])
+    for name, every in track(rows.items(), _("trying each criterion")):
+        models = [
+            dependencies.model
+            if scores is None
+            else remove_channels(dependencies, choose_ratio(dependencies, scores, ratio))
+            for scores in every
+        ]
+        found = [100 * train.evaluate(model, exam) for model in models]
+        spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
+        lines.append([escape(name), f"{fmean(found):.1f}{spread}"])
     return HtmlTable([_("criterion"), _("accuracy (%)")], lines)
 
 

@@ -114,7 +114,7 @@ class Study:
             recipe = WAYS[way]
             seen = self.lessons[: recipe.images]
             options = {"loss_fn": recipe.loss_fn, "teacher": self._taught_by(recipe.teacher)}
-            epochs = recipe.epochs * len(self.lessons) // len(seen)  # the same steps, however many pictures
+            epochs = recipe.epochs * len(self.lessons) // len(seen)  # as many pictures seen, however many there are
             self._students[way, seed] = self._trained(seen, seed, epochs=epochs, **options)
         return self._students[way, seed]
 

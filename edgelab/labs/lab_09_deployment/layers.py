@@ -24,7 +24,7 @@ LAB = "09_deployment"
 
 @dataclass(frozen=True)
 class Suspect:
-    """Two runs of a model between which one thing has changed, and how far they are apart."""
+    """Two runs of a model, what has changed between them, and how far they are apart."""
 
     changed: str
     between: str
@@ -80,18 +80,34 @@ def two_kernels(path: str | Path, images: torch.Tensor) -> TwoKernels:
 def suspects(
     model: nn.Module, codes: nn.Module, onnx_file: str | Path, litert_file: str | Path, images: torch.Tensor
 ) -> dict[str, Suspect]:
-    """Return the pairs of runs in which the quantizer, the converter or the kernel alone has changed, by a short name.
+    """Return pairs of runs between which as little as possible has changed, by a short name.
 
+    A converter is never tried without a kernel: the last pair, of both converters and both kernels, tells them apart.
     `codes` is `model` converted to int8, and the files are written from it.
     """
     plain, micro = Runner.open(litert_file, runtime="litert-reference"), open_micro(litert_file)
     pairs: dict[str, tuple[str, str, nn.Module | Runner, nn.Module | Runner]] = {
         "quantizer": (_("the quantizer"), _("float model, int8 model in PyTorch"), model, codes),
-        "onnx": (_("the converter, to ONNX"), _("int8 model in PyTorch, ONNX Runtime"), codes, Runner.open(onnx_file)),
-        "litert": (_("the converter, to LiteRT"), _("int8 model in PyTorch, reference kernels"), codes, plain),
+        "onnx": (
+            _("the converter to ONNX, and a kernel"),
+            _("int8 model in PyTorch, ONNX Runtime"),
+            codes,
+            Runner.open(onnx_file),
+        ),
+        "litert": (
+            _("the converter to LiteRT, and a kernel"),
+            _("int8 model in PyTorch, reference kernels"),
+            codes,
+            plain,
+        ),
         "xnnpack": (_("the kernel"), _("reference kernels, XNNPACK"), plain, Runner.open(litert_file)),
         "micro": (_("the kernel again"), _("reference kernels, TensorFlow Lite Micro"), plain, micro),
-        "both": (_("everything"), _("ONNX Runtime, XNNPACK"), Runner.open(onnx_file), Runner.open(litert_file)),
+        "both": (
+            _("both converters, both kernels"),
+            _("ONNX Runtime, XNNPACK"),
+            Runner.open(onnx_file),
+            Runner.open(litert_file),
+        ),
     }
     if micro.name != "tflm":
         del pairs["micro"]  # what stands in for it is the other run of the pair

@@ -78,7 +78,7 @@ def family_plot(
         title = _("%(n)d of %(all)d networks are within both limits.") % {"n": len(within), "all": len(table)}
         if within:
             best = max(within, key=lambda row: row["accuracy"])
-            text = _("The best is %(shape)s: %(bound).1f %%. Above %(ceiling).1f %% nothing is to be expected.")
+            text = _("The best is %(shape)s: %(bound).1f %%. Of this training, expect nothing above %(ceiling).1f %%.")
             title += " " + text % {"shape": text_of(best["shape"]), "bound": bound, "ceiling": ceiling}
         ax.set_title(plots.wrapped(title))
         return plots.picture(fig, f"{brief_names()[brief]}, {tightness} %. {title}")

@@ -1,8 +1,8 @@
 """What lab 10 has on record, and how it is measured: `python -m edgelab.labs.lab_10_capstone.record`.
 
-`costs` are the bytes, arena and Vela's microseconds of the family and of the rival's shape; they depend on the shapes
-alone, and need `edgelab[mcu]`. `trainings` are those of the rival, some minutes each on two cores. `cut` are networks
-of half the rival's bytes, cut from one of its shape that had been taught for long.
+`costs` are the bytes, arena and Vela's microseconds of the family and of the rival's shape, untrained (`costs.py` tells
+what that changes); they need `edgelab[mcu]`. `trainings` are those of the rival, some minutes each on two cores. `cut`
+are networks of half the rival's bytes, cut from one of its shape that had been taught for long.
 """
 
 import json

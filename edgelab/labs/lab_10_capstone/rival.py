@@ -1,7 +1,8 @@
 """The rival: MLPerf Tiny's ResNet-8 in int8, by its published figures and, in its shape, on the learner's pictures.
 
 It is trained as the zoo trains, from labels, for as many multiply-accumulates as went into the network that it is
-compared with: those of the tiny network's own training, of the teacher's answers, and of this lab.
+compared with: those of the tiny network's own training, of the teacher's answers, and of this lab. Those of the
+teacher's training are not counted, many times as many: it was there before.
 """
 
 import json
@@ -106,11 +107,8 @@ def duel_table(shop: Workshop, shape: Shape, tflite: str | Path, accuracy: float
         [escape(_("the same shape on these pictures")), *_cells(theirs), _percent(accuracies(shop.dataset))],
         [escape(_("yours")), *_cells(mine), f"{100 * accuracy:.2f}"],
     ]
-    beside = dict(PUBLISHED)
-    if not costs.knows_arenas(shop.dataset):
-        del beside["arena"]  # the published one is whole, and here activations stand in
-    ratios = [_times(beside.get(name) or theirs.get(name), mine[name]) for name in costs.COSTS]
-    rows.append([escape(_("times less than the rival")), *ratios, ""])
+    ratios = [_times(theirs[name], mine[name]) for name in costs.COSTS]
+    rows.append([escape(_("times less than the same shape here")), *ratios, ""])
     return HtmlTable([_("network"), *map(escape, costs.cost_names().values()), _("accuracy (%)")], rows)
 
 
@@ -128,21 +126,21 @@ def long_rival(dataset: data.Dataset) -> str:
     if not fair:
         return _("The rival is not on record for these pictures: rival.train(dataset) trains it here, in some minutes.")
     epochs = {row["long"]: row["epochs"] for row in _record()["trainings"] if row["dataset"] == dataset.name}
-    text = _("On record for the rival's shape: %(fair)s %% (epochs: %(few)d, seeds: %(seeds)d).")
-    line = text % {"fair": _percent(fair), "few": epochs[False], "seeds": len(fair)}
+    text = _("On record for the rival's shape: %(fair)s (epochs: %(few)d, seeds: %(seeds)d).")
+    line = text % {"fair": _percent(fair, " %"), "few": epochs[False], "seeds": len(fair)}
     if patient:
-        longer = {"patient": _percent(patient), "many": epochs[True]}
-        line += " " + _("Trained for longer: %(patient)s %% (epochs: %(many)d).") % longer
+        longer = {"patient": _percent(patient, " %"), "many": epochs[True]}
+        line += " " + _("Trained for longer: %(patient)s (epochs: %(many)d).") % longer
     cut = [row for row in _record()["cut"] if row["dataset"] == dataset.name]
     if cut:
         text = _(
-            "Taught by two networks for 160 epochs: %(whole)s %%. Cut after that, and taught for %(epochs)d more: "
-            "%(int8)s %% in int8, with %(bytes)s bytes and an arena of %(arena)s (seeds: %(seeds)d)."
+            "Taught by two networks for 160 epochs: %(whole)s. Cut after that, and taught for %(epochs)d more: "
+            "%(int8)s in int8, with %(bytes)s bytes and an arena of %(arena)s (seeds: %(seeds)d)."
         )
         first = {name: number(cut[0][name]) for name in ("bytes", "arena")}
         line += "\n" + text % {
-            "whole": _percent([cut[0]["whole"]]),
-            "int8": _percent([row["int8"] for row in cut]),
+            "whole": _percent([cut[0]["whole"]], " %"),
+            "int8": _percent([row["int8"] for row in cut], " %"),
             "epochs": cut[0]["epochs"],
             "seeds": len(cut),
             **first,
@@ -158,8 +156,12 @@ def _cells(known: Mapping[str, float | None]) -> list[str]:
     return ["–" if (one := known.get(name)) is None else number(one, ".0f") for name in costs.COSTS]
 
 
-def _percent(found: list[float]) -> str:
-    return f"{100 * fmean(found):.2f}" if found else "–"
+def _percent(found: list[float], unit: str = "") -> str:
+    """Return the mean in per cent, and behind it the smallest and the largest, where there are several."""
+    if not found:
+        return "–"
+    spread = f" ({100 * min(found):.2f}–{100 * max(found):.2f})" if len(found) > 1 else ""
+    return f"{100 * fmean(found):.2f}{unit}{spread}"
 
 
 def race(shop: Workshop, onnx: str | Path) -> object:

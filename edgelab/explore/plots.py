@@ -38,6 +38,7 @@ _STYLE: dict[RcKeyType, object] = {
     **{"axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False},
     **{"axes.grid": True, "axes.axisbelow": True, "grid.color": INK, "grid.alpha": 0.15},
     **{"axes.titlesize": "medium", "axes.titlelocation": "left", "font.size": 10},
+    "axes.titley": 1.0,  # else matplotlib measures every tick lest a title meet one: a tenth of the time
     **{"svg.fonttype": "none", "svg.hashsalt": "edgelab"},
 }
 

@@ -121,7 +121,8 @@ class Histogram:
 def scan_plot(found: Scan, weights: Histogram, way: str, sparsity: float) -> plots.Picture:
     """Return a histogram of the weights with those that go, the zeros of each layer, and accuracy over sparsity."""
     with plots.figure(width=9, height=3.4) as fig:
-        left, middle, right = fig.subplots(1, 3)
+        fig.set_layout_engine("none")  # to lay out three of them takes as long as to draw them
+        left, middle, right = (fig.add_axes((x, 0.14, 0.23, 0.63)) for x in (0.035, 0.42, 0.755))
         left.stairs(weights.counts.numpy(), weights.edges.numpy(), fill=True, color=plots.SKY, alpha=0.6)
         if way == "global":
             threshold = weights.thresholds[sparsity]
@@ -142,6 +143,8 @@ def scan_plot(found: Scan, weights: Histogram, way: str, sparsity: float) -> plo
         right.axhline(100 * found.accuracy["", 0], color=plots.INK, ls="--", lw=1)
         right.axvline(100 * sparsity, color=plots.INK, ls=":", lw=1)
         right.set(xlabel=_("zeros (%)"), ylabel=_("accuracy (%); dashed: dense"), ylim=(0, 102))
+        for ax, axis in ((left, "x"), (middle, "x"), (right, "both")):
+            ax.locator_params(axis=axis, nbins=4)
         right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="x-small")
         text = _("%(way)s, %(zeros)d %% zeros: accuracy %(share).1f %% (dense %(dense).1f %%)")
         shares = {"share": 100 * found.accuracy[way, sparsity], "dense": 100 * found.accuracy["", 0]}

@@ -305,9 +305,7 @@ trade.predict_half()
 
 # %% half-macs
 scores = channel_importance(dependencies, "taylor", lessons[:256])
-half = choose_macs(
-    dependencies, scores, count_macs(baseline, image) / 2, round_to=step
-)
+half = choose_macs(dependencies, scores, count_macs(baseline, image) / 2, round_to=step)
 half_model = remove_channels(dependencies, half)
 half_run = Runner.open(to_onnx(half_model, image, "models/half.onnx")).once(image)
 race = compare_latency({"baseline": whole, "half of the MACs": half_run})

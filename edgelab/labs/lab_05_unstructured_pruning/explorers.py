@@ -143,8 +143,9 @@ def scan_plot(found: Scan, weights: Histogram, way: str, sparsity: float) -> plo
         right.axhline(100 * found.accuracy["", 0], color=plots.INK, ls="--", lw=1)
         right.axvline(100 * sparsity, color=plots.INK, ls=":", lw=1)
         right.set(xlabel=_("zeros (%)"), ylabel=_("accuracy (%); dashed: dense"), ylim=(0, 102))
-        for ax, axis in ((left, "x"), (middle, "x"), (right, "both")):
-            ax.locator_params(axis=axis, nbins=4)
+        for ax in (left, middle):
+            ax.locator_params(axis="x", nbins=4)
+        right.locator_params(nbins=4)
         right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="x-small")
         text = _("%(way)s, %(zeros)d %% zeros: accuracy %(share).1f %% (dense %(dense).1f %%)")
         shares = {"share": 100 * found.accuracy[way, sparsity], "dense": 100 * found.accuracy["", 0]}

@@ -60,9 +60,10 @@ def train_all(
                 key = f"{dataset}/{kind}/{seed}"
                 if key in results:
                     continue
-                reached = results.setdefault(f"{key}{UNFINISHED}", {"seconds": 0.0})
+                last = epochs or EPOCHS[dataset]
+                reached = results.setdefault(f"{key}{UNFINISHED}", {"seconds": 0.0, "epochs": last})
                 start = time.perf_counter()
-                for stage in runs[kind](dataset, seed, folder, device, reached, epochs or EPOCHS[dataset]):
+                for stage in runs[kind](dataset, seed, folder, device, reached, last):
                     now = time.perf_counter()
                     start, reached["seconds"] = now, round(reached["seconds"] + now - start, 1)
                     write(path, results)
@@ -78,7 +79,8 @@ def prune_baseline(
     loaded = data.load(dataset)
     model = load_pretrained("resnet", dataset).to(device)
     train = partial(fit_whole, train=loaded.train, augment=AUGMENT[dataset], seed=seed, progress=False)
-    reached.setdefault("dense", evaluate(model, loaded.test))
+    if "dense" not in reached:
+        reached["dense"] = evaluate(model, loaded.test)
     before = 0.0
     for sparsity in SPARSITIES:
         file = model_file(folder, dataset, seed, f"{sparsity}")

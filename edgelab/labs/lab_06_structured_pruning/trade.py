@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
-from statistics import fmean
 
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from edgelab.explore.prediction import Prediction, predict
 from edgelab.i18n import N_, _, named
 from edgelab.measure import compare_latency, count_macs
 from edgelab.measure.threads import torch_threads
-from edgelab.numbers import number
+from edgelab.numbers import mean_and_range, number
 from edgelab.pruning import Dependencies, LayerTimes, channel_importance, choose_ratio, remove_channels
 from edgelab.pruning.channels import OUT
 from edgelab.pruning.targets import macs_of_layers
@@ -82,8 +81,7 @@ def criterion_table(
             for scores in every
         ]
         found = [100 * train.evaluate(model, exam) for model in models]
-        spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
-        lines.append([escape(name), f"{fmean(found):.1f}{spread}"])
+        lines.append([escape(name), mean_and_range(found, ".1f")])
     return HtmlTable([_("criterion"), _("accuracy (%)")], lines)
 
 

@@ -23,7 +23,7 @@ from edgelab.measure import count_macs, count_params, peak_activation_bytes
 from edgelab.measure.threads import torch_threads
 from edgelab.models import manifest, mobilenet_v1, mobilenet_v2
 from edgelab.models.zoo import SHAPES
-from edgelab.numbers import number
+from edgelab.numbers import mean_and_range, number
 from edgelab.quantization import calibrate, convert, fold_batchnorm, prepare
 
 NAMES = {
@@ -85,18 +85,12 @@ def accuracy_table(dataset: data.Dataset) -> HtmlTable:
                 model = build(depthwise=depthwise, **shape).eval()
             found = record.accuracies(on_record, name + suffix, pixels)
             cells = [number(count_macs(model, example) / 1e6, ".1f"), number(count_params(model))]
-            rows.append(
-                [f"{escape(NAMES[name])}, {escape(kind)}", *cells, *([_mean_and_range(found)] if found else [])]
-            )
+            percent = [mean_and_range([100 * one for one in found], ".2f")] if found else []
+            rows.append([f"{escape(NAMES[name])}, {escape(kind)}", *cells, *percent])
     heads = [_("network"), _("MACs (M)"), _("parameters")]
     if any(len(row) > len(heads) for row in rows):
         heads.append(escape(_("accuracy (%%), mean (lowest–highest), on %(dataset)s") % {"dataset": on_record}))
     return HtmlTable(heads, [row + ["–"] * (len(heads) - len(row)) for row in rows])
-
-
-def _mean_and_range(found: list[float]) -> str:
-    percent = [100 * one for one in found]
-    return f"{sum(percent) / len(percent):.2f} ({min(percent):.2f}–{max(percent):.2f})"
 
 
 def memory_table(networks: dict[str, nn.Module], dataset: data.Dataset) -> HtmlTable:
@@ -220,7 +214,7 @@ def family_plot(dataset: str, costs: dict[tuple[str, int], dict[str, float]], co
             title += "\n" + _("On the front: %(front)s") % {
                 "front": "; ".join(name for name in names.values() if name in front)
             }
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         return plots.picture(fig, f"{labels[cost]}. {title}".replace("\n", ". "))
 
 

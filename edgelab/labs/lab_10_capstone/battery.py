@@ -114,5 +114,5 @@ def battery_plot(days: Callable, board: str, cell: str, pictures: int, asleep: i
             "rate": pictures,
             "share": 100 * share,
         }
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         return plots.picture(fig, f"{board}, {cell_names()[cell]}. {title}")

@@ -80,7 +80,7 @@ def family_plot(
             best = max(within, key=lambda row: row["accuracy"])
             text = _("The best is %(shape)s: %(bound).1f %%. Of this training, expect nothing above %(ceiling).1f %%.")
             title += " " + text % {"shape": text_of(best["shape"]), "bound": bound, "ceiling": ceiling}
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         return plots.picture(fig, f"{brief_names()[brief]}, {tightness} %. {title}")
 
 
@@ -130,7 +130,7 @@ def search_plot(outcomes: Mapping[str, search.Outcome], looks: int) -> plots.Pic
         ax.set(xlabel=_("looks"), ylabel=_("runs that have found the best (%)"), ylim=(0, 103))
         ax.legend(loc="lower right")
         title = _("After %(n)d looks the best is found: %(words)s") % {"n": looks, "words": "; ".join(words)}
-        ax.set_title(plots.wrapped(title))
+        ax.set_title(title)
         return plots.picture(fig, title)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from statistics import fmean
 from textwrap import fill
 from typing import Any
 
@@ -30,7 +29,7 @@ from edgelab.measure import compare_latency, count_macs
 from edgelab.models import load_pretrained, manifest, resnet
 from edgelab.models.retrain import augment_for, held_out, options_for
 from edgelab.models.zoo import RECIPES, SHAPES
-from edgelab.numbers import number
+from edgelab.numbers import mean_and_range, number
 from edgelab.train import evaluate, fit_whole
 
 SHAPE: Shape = (16, 32, 64)
@@ -158,10 +157,7 @@ def _cells(known: Mapping[str, float | None]) -> list[str]:
 
 def _percent(found: list[float], unit: str = "") -> str:
     """Return the mean in per cent, and behind it the smallest and the largest, where there are several."""
-    if not found:
-        return "–"
-    spread = f" ({100 * min(found):.2f}–{100 * max(found):.2f})" if len(found) > 1 else ""
-    return f"{100 * fmean(found):.2f}{unit}{spread}"
+    return mean_and_range([100 * one for one in found], ".2f", unit) if found else "–"
 
 
 def race(shop: Workshop, onnx: str | Path) -> object:

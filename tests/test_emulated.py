@@ -7,11 +7,12 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgelab import data, train
 from edgelab.data import normalize
-from edgelab.deploy import Runner, to_onnx
+from edgelab.deploy import Runner, saturation, to_onnx
 from edgelab.models import load_pretrained
 from edgelab.quantization import calibrate, convert, prepare
 
@@ -34,17 +35,21 @@ numpy.save(out, numpy.concatenate([session.run(None, {name: part})[0] for part i
 def emulated(model, images, folder, *, exact):
     """Return the logits of an .onnx file on an emulated Haswell, which has AVX2 and no VNNI."""
     out, pictures = folder / f"{exact}.npy", folder / "images.npy"
-    np.save(pictures, images.numpy())
+    np.save(pictures, images)
     python, packages = Path(sys.executable).resolve(), sysconfig.get_paths()["purelib"]
     command = ["qemu-x86_64", "-cpu", "Haswell-noTSX", python, "-c", CHILD, packages, model, pictures, str(exact), out]
     subprocess.run(command, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1"})
     return np.load(out)
 
 
-@pytest.fixture(scope="module")
-def signs():
+@pytest.fixture(autouse=True)
+def emulator():
     if shutil.which("qemu-x86_64") is None:
         pytest.skip("qemu-x86_64 is not on this machine: apt-get install qemu-user")
+
+
+@pytest.fixture(scope="module")
+def signs():
     return data.load("signs")
 
 
@@ -58,7 +63,7 @@ def deployed(name, signs, folder):
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_zoo_answers_as_it_does_here(name, signs, tmp_path):
     path, split = deployed(name, signs, tmp_path), signs.test[: IMAGES[name]]
-    there = emulated(path, normalize(split.images), tmp_path, exact=1)
+    there = emulated(path, normalize(split.images).numpy(), tmp_path, exact=1)
     here = train.predict(Runner.open(path), split).numpy()
     assert (there == here).mean() > 0.999
     accuracy = [(logits.argmax(1) == split.labels.numpy()).mean() for logits in (there, here)]
@@ -68,7 +73,14 @@ def test_the_zoo_answers_as_it_does_here(name, signs, tmp_path):
 @pytest.mark.long
 def test_without_the_option_it_would_not(signs, tmp_path):
     path, split = deployed("resnet_tiny", signs, tmp_path), signs.test[:300]
-    fast, exact = (emulated(path, normalize(split.images), tmp_path, exact=exact) for exact in (0, 1))
+    fast, exact = (emulated(path, normalize(split.images).numpy(), tmp_path, exact=exact) for exact in (0, 1))
     assert (fast == exact).mean() < 0.5
     right = [(logits.argmax(1) == split.labels.numpy()).mean() for logits in (fast, exact)]
     assert right[0] < right[1] - 0.01
+
+
+def test_the_largest_codes_tell_it(tmp_path):
+    onnx.save(saturation.largest_product(), tmp_path / "product.onnx")
+    codes, right = saturation.largest_codes(), saturation.PRODUCTS * 255 * 127
+    fast, exact = (emulated(tmp_path / "product.onnx", codes, tmp_path, exact=exact) for exact in (0, 1))
+    assert (fast < right).all() and (exact == right).all()

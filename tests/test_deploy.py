@@ -289,7 +289,8 @@ def test_a_runner_has_the_threads_it_was_given_and_counts_accuracy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("saturates", "exact", "asked"), [(True, True, True), (True, False, False), (False, True, False)]
+    ("saturates", "exact", "asked"),
+    [(True, None, True), (False, None, False), (True, False, False), (False, True, True)],
 )
 def test_the_exact_kernels_are_asked_for_where_sums_saturate_alone(saturates, exact, asked, tmp_path, monkeypatch):
     monkeypatch.setattr("edgelab.deploy.runner.sums_saturate", lambda: saturates)

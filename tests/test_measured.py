@@ -81,7 +81,8 @@ def test_two_runs_of_one_model_are_compared_layer_by_layer(student):
     folder, _model, codes, images = student
     found = compare(codes, folder / "int8.tflite", images)
     assert len(found.layers) > 10
-    assert all(layer.largest < 2.5 for layer in found.layers)
+    # An addition may have a third of its inputs' step: where one of those is a code apart, it is three.
+    assert all(layer.largest < 3.5 for layer in found.layers)
     same = compare(folder / "int8.tflite", folder / "int8.tflite", images)
     assert (same.largest, same.agreement, same.first_apart) == (0, 1, None)
     assert len(same.layers) == 17  # every operator of the file

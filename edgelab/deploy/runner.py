@@ -50,14 +50,14 @@ class Runner:
         runtime: str = "",
         threads: int = 1,
         level: str = "all",
-        exact: bool = True,
+        exact: bool | None = None,
         save_as: str | Path | None = None,
     ) -> Runner:
         """Return the runner of an `.onnx` or `.tflite` file, with so many threads.
 
         `runtime` is one of `RUNTIMES` that takes such files, by default the first: for `.tflite` LiteRT with XNNPACK's
         kernels, with its reference kernels, or TensorFlow Lite Micro (one thread). For `.onnx`, `level` is how far
-        graph optimisation goes, `exact=False` takes ONNX Runtime's own choice of integer kernels, see
+        graph optimisation goes, `exact` forces its exact integer kernels (True) or its fast ones (False), see
         `session_options`, and `save_as` is where to write the graph that it made.
 
         Raise `EdgelabError` for a file that is missing, of another kind, no model of images, or that its runtime cannot
@@ -105,18 +105,20 @@ class Runner:
         return self.model(images)
 
 
-def session_options(threads: int = 1, *, exact: bool = True) -> onnxruntime.SessionOptions:
+def session_options(threads: int = 1, *, exact: bool | None = None) -> onnxruntime.SessionOptions:
     """Return options for a session of so many threads whose integer kernels never saturate a sum of two products.
 
     On x86 processors without VNNI the fast kernels do, silently: the pair of products goes into 16 bits, and three in
     four of the baseline's logits are another code. The exact ones take 5 to 27 % more time there. Elsewhere the fast
-    ones are exact, and the entry does harm: by its documentation (onnxruntime_session_options_config_keys.h) it acts on
-    those processors alone, but ONNX Runtime 1.32 obeys it with VNNI too, where it costs two thirds of the speed.
+    ones are exact, and those that the entry asks for are slow: with VNNI they take two thirds of the speed and more.
+    So it is set where sums saturate alone; `exact=True` sets it everywhere, `exact=False` nowhere. Source:
+    `session.x64quantprecision` in ONNX Runtime's onnxruntime_session_options_config_keys.h, "only effective with AVX2
+    or AVX512 platforms": that is, with VNNI as well.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors only: a learner can do nothing about its warnings
-    if exact and sums_saturate():
+    if sums_saturate() if exact is None else exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
@@ -193,7 +195,7 @@ def _open(model: Path | bytes, options: onnxruntime.SessionOptions) -> onnxrunti
 class OnnxRunner(Runner):
     """A model file in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path: Path, *, threads: int, level: str, exact: bool, save_as: str | Path | None):
+    def __init__(self, path: Path, *, threads: int, level: str, exact: bool | None, save_as: str | Path | None):
         options = session_options(threads, exact=exact)
         options.graph_optimization_level = LEVELS[level]
         if save_as is not None:

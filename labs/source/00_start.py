@@ -3,9 +3,9 @@
 # %% [markdown]
 # # Your machine, a model, and a clock
 #
-# This course makes one neural network small and fast enough for the edge: for a camera, a watch, a car. You will use
-# every technique there is for that, on the same model and the same pictures, and measure each one on **this computer**.
-# Nothing is claimed that you do not see for yourself, and what fails is shown too.
+# This course makes one neural network small and fast enough for the edge: for a camera, a watch, a car. You will use the main
+# techniques for that, on the same model and the same pictures, and measure each one on **this computer**. What this computer
+# cannot show comes with its source, and what fails is shown too.
 #
 # Every lab breathes the same way: a question, **your prediction**, a measurement, an explanation, and an exercise with an
 # instant check. Run a cell with `Shift + Enter`.
@@ -100,8 +100,9 @@ accuracy_bars(baseline, dataset)
 # ## How fast is it?
 #
 # A camera delivers a picture every 33 ms or so. **How long does the baseline take for one picture on one core of this
-# computer?** For a scale: one core does from 5 thousand million MACs a second, on a small board, to 100 thousand million, in
-# a server. Choose a number and press **Lock it in**. A wrong one costs nothing, and you will remember the right one better.
+# computer?** For a scale: one core does some 2 thousand million MACs a second on a Raspberry Pi 4, and 50 to 60 thousand
+# million in a server. Choose a number and press **Lock it in**. A wrong one costs nothing, and you will remember the right one
+# better.
 
 # %% predict-latency
 explorers.predict_latency()
@@ -139,8 +140,8 @@ reveal("baseline-latency", first.p50_ms, histogram)
 #
 # Write `percentile`. Use Python alone, no numpy: it takes about five lines.
 #
-# (If your course is graded: your own code is, in every lab, and what you change in our cells is not. So write an `import` that
-# you need into the exercise's cell.)
+# (If your course is graded: in every lab the code counts that you write in the exercises, not what you change in our cells. So
+# write an `import` that you need into the exercise's cell.)
 
 
 # %% percentile tags=["exercise"]
@@ -231,9 +232,10 @@ print(f"p50 {p50:.2f} ms, p95 {p95:.2f} ms")
 # %% [markdown]
 # ## How noisy is this computer?
 #
-# The next cell times 220 runs, cold ones included. Then move the sliders; the arrow keys work too.
+# The next cell times 220 runs without a warm-up. Then move the sliders; the arrow keys work too.
 #
-# - What do the very first runs do to p95? Set *first runs left out* to 0.
+# - What do the first runs do to p95? Set *first runs left out* to 0, and count 5 runs. (The baseline has run many times by
+#   now, so it is hardly cold. In a fresh kernel the first run took twice as long on one Xeon.)
 # - How much do p50 and p95 move when you count 5 runs, then 200?
 # - Press **Measure again** a few times. Which of the two numbers is the steadier one?
 
@@ -299,10 +301,10 @@ print(small)
 explorers.difference_explorer({"baseline / twin": twins, "baseline / tiny": small})
 
 # %% [markdown]
-# Move the slider from few blocks to many, for both pairs. More blocks make the interval narrower, but they do not move it
-# away from 1 when there is nothing to find. A clear difference is clear after six blocks.
+# Move the slider from few blocks to many, for both pairs. More blocks make the interval narrower. For the twins it stays close
+# to 1: within the grey band. A clear difference is clear after six blocks.
 #
-# The grey band is a *margin* of 3 %. Two copies of a model can differ a little for good: their weights lie at different places in
+# That band is a *margin* of 3 %. Two copies of a model can differ a little for good: their weights lie at different places in
 # memory. No number of repeats takes that away, so we do not call it a difference.
 #
 # ### Exercise 3: a verdict (2 points)
@@ -347,11 +349,13 @@ for _ in range(60):
 # %% [markdown]
 # ### Exercise 4: decide from raw samples (2 points)
 #
-# Now nobody computes the interval for you. You get the latencies of two models, taken in turns: `first[i]` and `second[i]` met
-# the same computer, in the same mood. How would you use that?
+# Now nobody computes the interval for you. You get the latencies of two models, taken in turns: `first[i]` and `second[i]`
+# were measured one right after the other, with the computer in the same state. How would you use that?
 #
-# There is an interval for the median without any bootstrap. Half of all ratios lie below the true median, as half of all tosses of
-# a coin show heads. So among $n$ ratios the true median lies, 95 times in 100, between the percentiles
+# There is an interval for the median without any bootstrap. Half of all ratios lie below the true median, as half of all
+# tosses of a coin show heads. Of $n$ tosses some $n/2$ show heads, with a standard deviation of $\sqrt n/2$. Twice that (1.96
+# times) to either side is, in per cent of $n$, $98/\sqrt n$. So among $n$ ratios the true median lies, about 95 times in 100,
+# between the percentiles
 #
 # $$50 - \frac{98}{\sqrt n} \qquad \text{and} \qquad 50 + \frac{98}{\sqrt n}$$
 #

@@ -13,8 +13,9 @@
 # | **energy** | a battery holds what it holds, and every operation and every byte moved takes some of it |
 # | **bandwidth** | sending pictures away costs time, energy and privacy |
 #
-# **Which of the four does our baseline break, and on which device?** In this lab you will write the sums that answer that,
-# and check each of them against the real model.
+# **Which of them does our baseline break, and on which device?** (We count memory twice, as flash and as RAM. Bandwidth comes
+# last, when we ask whether to send the picture away.) In this lab you will write the sums that answer that, and check each of
+# them against the real model.
 #
 # It takes about 60 minutes. You need the baseline and the words *MAC*, *p50* and *p95* of [lab 00](00_start.ipynb).
 
@@ -93,8 +94,8 @@ for bits in (32, 8, 4):
 # %% [markdown]
 # ## Arithmetic: multiply-accumulates
 #
-# What a layer puts out is called its **activation**. Behind a convolution that is a stack of **feature maps**: one picture
-# of numbers, $H \times W$, for each output channel.
+# What a layer puts out is called its **activation**. After a convolution it is a stack of **feature maps**: one picture of
+# numbers, $H \times W$, for each output channel.
 #
 # A convolution with a $k \times k$ kernel computes each of these numbers as a sum of $k^2$ products for every input channel
 # that it looks at. It looks at all $C_\text{in}$ of them, or, when the channels are split into $g$ groups, at $C_\text{in}/g$.
@@ -175,8 +176,8 @@ explorers.layer_table(baseline, image)
 # A residual block makes this interesting: `body.0`, then `body.1`, then the block's **input** is added. (Where a block halves
 # the picture, a `shortcut` shrinks that input first.) So the input must stay alive while both convolutions run.
 #
-# Batch norm and ReLU work in place, as in most runtimes: they need no tensor of their own (`fused=True` below). With the table
-# above and a pencil: **how many KiB of activations does the baseline need at its peak?**
+# Batch norm and ReLU write over their input (*in place*), as in most runtimes: they need no tensor of their own (`fused=True`
+# below). With the table above and a pencil: **how many KiB of activations does the baseline need at its peak?**
 
 # %% predict-peak
 explorers.predict_peak()
@@ -211,9 +212,10 @@ for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
 # > MobileNetV2 0.5  2 766 KiB, 832 KiB
 
 # %% [markdown]
-# Weights on the left, the peak of activations on the right. **The smaller file does not have the smaller peak.** MobileNetV2 first *expands* each tensor to six times its channels and only
-# then filters it, and it does so where the feature maps are still large. Few weights, many activations. On a microcontroller
-# the activations decide, and people have built networks around that (MCUNet; Lin et al., 2020).
+# Weights on the left, the peak of activations on the right. **The smaller file does not have the smaller peak.** MobileNetV2
+# first *expands* each tensor to six times its channels and only then filters it, and it does so where the feature maps are
+# still large. Few weights, many activations. On a microcontroller the activations are often what does not fit, and people have
+# built networks around that (MCUNet; Lin et al., 2020).
 
 # %% [markdown]
 # ## Energy
@@ -229,9 +231,9 @@ for name, model in {"ResNet": wide, "MobileNetV2 0.5": narrow}.items():
 # | read 64 bits from an 8 KiB cache | 10 |
 # | read 64 bits from DRAM | 1 300 to 2 600 |
 #
-# A picojoule is $10^{-12}$ J. Newer chips need less for all of it. Two proportions of this table are worth knowing by heart: a
-# float multiplication costs **18 times** an 8-bit one, and a number fetched from DRAM costs **hundreds of times** what it costs
-# to compute with it.
+# A picojoule is $10^{-12}$ J. Newer chips need less for the arithmetic. Two proportions of this table are worth knowing by
+# heart: a float multiplication costs **18 times** an 8-bit one, and a number fetched from DRAM costs **hundreds of times**
+# what it costs to compute with it.
 #
 # ### Exercise 3: joules per inference (2 points)
 #
@@ -285,13 +287,13 @@ for name, bits, pj_per_mac in (("float32", 32, 4.6), ("int8", 8, 0.3)):
 # > int8     0.058 + 0.200 = 0.258 mJ
 
 # %% [markdown]
-# Arithmetic plus memory. On paper int8 costs a small fraction of float32. Paper does not object: the table leaves out the
-# instructions around the arithmetic, and an idle chip also draws power. That is why it is called an *estimate*, here and wherever
-# it appears in your table.
+# Arithmetic plus memory. On paper int8 costs a small fraction of float32. But the table leaves out the instructions around the
+# arithmetic, and an idle chip also draws power. That is why it is called an *estimate*, here and wherever it appears in your
+# table.
 #
-# How far is it from a real device? One way to see: take the **power** that a device draws while it computes, and multiply it by
-# the time that it takes. That counts everything that is switched on, and so do the tables of devices below. The column of your own
-# table stays the estimate.
+# How far is it from a real device? One way to see: take the **power** that a device draws while it computes, and multiply it
+# by the time that it takes. That counts more than the arithmetic: for a microcontroller the whole chip, for a Raspberry Pi the
+# whole board. So do the tables of devices below. The column of your own table stays the estimate.
 
 # %% [markdown]
 # ## All limits at once
@@ -324,13 +326,14 @@ explorers.verdict_table(deadline_ms=33, energy_mj=5)
 # 1. On the Arduino all four: flash, RAM, latency and energy. Latency by most, more than a hundredfold.
 # 2. In fp32 there is none: at 0.25 the energy alone is too high, 7.9 of 5 mJ. In int8 width 1 exceeds the energy alone, and 0.5
 #    fits.
-# 3. RAM, latency and energy grow: four times as many pixels. Flash stays, because the weights do not know how large the
-#    picture is.
+# 3. RAM grows fourfold, as the pixels do, and so do latency and energy where the arithmetic takes longest. On the ESP32-S3 in
+#    int8 fetching the weights takes longest: from 16 to 32 px its latency does not move. Flash stays, because the number of
+#    weights does not depend on the picture.
 #
 # </details>
 #
-# And the estimate? For the arithmetic and the memory alone a picture of that size takes less than 2 mJ. The Arduino takes 60.2 mJ for it:
-# more than thirty times as much, for a whole chip that is switched on for six seconds.
+# And the estimate? For the arithmetic and the memory alone a picture of that size takes less than 2 mJ. The Arduino would take
+# at least 60.2 mJ: more than thirty times as much, for a whole chip that is switched on for six seconds or more.
 
 # %% [markdown]
 # ## Or send it away?
@@ -369,7 +372,7 @@ hidden.show(
 )
 
 # %% [markdown]
-# ### Exercise 5: who brings the work home? (2 points)
+# ### Exercise 5: who begins to compute for itself? (2 points)
 #
 # A model that becomes cheaper may change the answer. For every device you get a tuple: its name, the joules for one inference
 # **before** the model is made smaller, the joules **after**, and the joules to **send** the picture.
@@ -402,9 +405,9 @@ for _ in range(12):
     )
 
 # %% [markdown]
-# Now the real devices. Six of the eight have a radio on board. **On which of them does int8 bring the baseline home?** Decide
-# before you run the cell. To send our picture takes 0.85 mJ by Bluetooth, 10.2 mJ by Wi-Fi and 16.0 mJ by LTE; the rest is on the
-# cards.
+# Now the real devices. Six of the eight have a radio on board. **On which of them does int8 change the answer from cloud to
+# edge?** Decide before you run the cell. To send our picture takes 0.85 mJ by Bluetooth, 10.2 mJ by Wi-Fi and 16.0 mJ by LTE;
+# the speed and the power of each device are in the first table.
 
 # %% who-moves
 costs = explorers.radio_joules()
@@ -414,17 +417,20 @@ moved_home([(name, *joules) for name, joules in costs.items()])
 explorers.radio_table(edge_or_cloud)
 
 # %% [markdown]
-# Making a model smaller moves work from the cloud to the edge: on the ESP32-S3 and on the Raspberry Pi 5. Elsewhere it does not,
-# for three reasons. Bluetooth over a short way is so cheap that the Arduino had better send. The Raspberry Pi Zero 2 W and 4 have
-# no instruction that sums products of 8 bits: int8 halves their energy, and that is not enough. And the phone computes for itself
-# in float32 already.
+# Making a model smaller moves work from the cloud to the edge: on the ESP32-S3 and on the Raspberry Pi 5. Elsewhere it does
+# not, for three reasons. Bluetooth over a short way is so cheap that the Arduino had better send. The Raspberry Pi Zero 2 W
+# and 4 have no instruction that sums products of 8 bits in 32: int8 halves their energy, and that is not enough. And the phone
+# computes for itself in float32 already. All this is for a slow line of 1 Mbit/s behind the access point. From 1.4 Mbit/s on
+# the ESP32-S3 had better send; the Raspberry Pi 5 stays at the edge.
 #
-# Now look at the last column. There the arithmetic goes as fast as a published benchmark really did on that kind of device (on the
-# ESP32-S3, on one of its two cores), and not as fast as its datasheet allows. **On the ESP32-S3 the answer turns round again.** A
-# bound tells what is impossible. What is possible has to be measured.
+# Now look at the last column. There the arithmetic goes as fast as a published benchmark really did on that kind of device (on
+# the ESP32-S3, on one of its two cores), and not as fast as its datasheet allows. (A dash: we know of none for that device.)
+# **On the ESP32-S3 the answer turns round again.** A bound tells what is impossible. What is possible has to be measured.
 #
-# The table leaves out that a radio must wake up, and stays awake for a while after it has sent. For LTE that tail has been
-# measured at more than 12 J for each burst (Huang et al., 2012), hundreds of times what the bits of our picture cost.
+# The table leaves out that a radio must wake up, and stays awake for a while after it has sent. That tail has been measured on
+# a phone, at about 40 mJ for Wi-Fi, four times what the bits of our picture cost, and at more than 12 J for LTE (Huang et al.,
+# 2012). For a single picture by Wi-Fi it changes the list: now int8 brings the Raspberry Pi 4 to the edge, and the Pi 5 has
+# always been there.
 
 # %% [markdown]
 # ## What the lesson claims, and what you measured

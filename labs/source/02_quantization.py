@@ -230,10 +230,10 @@ print(f"{(x - back).abs().max() / scale:.3f} s")
 # ## Clip the range, or keep it?
 #
 # A long range has long steps. A short range has short ones, but what lies outside saturates. The explorer shows a tensor (the
-# share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error at
-# every value. Blue marks are in use; orange ones stand where no value is. The hatched part saturates.
+# share of its values, on an axis that shows the infrequent ones too) over the marks that it is rounded to. Below is the error
+# at every value. Blue marks lie within the tensor's values, orange ones beyond. The hatched part saturates.
 #
-# Its title says how large the error is beside the tensor. Less is better.
+# Its title says how large the error is beside the tensor.
 #
 # 1. Take the *weights* at 3 bits. Which part of the range gives the smallest error? And at 8 bits?
 # 2. Take *after the first ReLU*, and change the grid from affine to symmetric. What happens to half of the marks?
@@ -251,10 +251,10 @@ explorers.number_line_explorer(tensors)
 # 2. Half of the marks stand for negative numbers, which never come after a ReLU.
 # 3. The pixels came as 256 different numbers in the first place. `normalize` divides them by 128, so each has a code of its own.
 #
-# </details>
-#
-# (`fold_batchnorm` has merged each batch normalisation with the convolution before it, as every runtime does. How, is an
+# (`fold_batchnorm` has merged each batch normalisation with the convolution before it, as most runtimes do. How, is an
 # exercise of lab 03.)
+#
+# </details>
 
 # %% [markdown]
 # ## What is a bit worth?
@@ -296,9 +296,9 @@ reveal("bit", rounding.gain_per_bit(curves["per-tensor"]))
 explorers.sqnr_explorer(curves)
 
 # %% [markdown]
-# All layers gain about 6 dB with a bit, but some start out poorer. **Why would one layer be harder to round than another?** On the
-# left below are the weights of each output channel, and the range that the codes must reach. On the right is how often each code
-# is used.
+# From 4 bits on, all layers gain about 6 dB with a bit, but some start out poorer. **Why would one layer be harder to round
+# than another?** On the left below are the weights of each output channel, and the range that the codes must reach. On the
+# right is how often each code is used.
 #
 # - Look at the `stem`, the first layer, with one scale per tensor. Which channels suffer?
 # - Give each channel its own scale. What happens to the codes, and to the SQNR?
@@ -392,8 +392,9 @@ for name, model in {"ResNet": baseline, "MobileNetV2 0.5": mobilenet}.items():
 # > MobileNetV2 0.5  features.1.body.0.0   12 4.52
 
 # %% [markdown]
-# In the baseline for signs no channel takes a third of a bit, nor in that for clothes. In the MobileNet, channel 12 of one layer takes four and a half bits from its
-# neighbours. So outliers are real, and lab 03 shows what this one does.
+# In the baselines of both data sets no channel takes a third of a bit. In the MobileNet, channel 12 of one layer takes four
+# and a half bits from its neighbours. (Trained on signs, it has no outlier.) So outliers are real, and lab 03 shows what this
+# one does.
 
 # %% [markdown]
 # ## Is the zero point worth its trouble?
@@ -503,8 +504,8 @@ for _ in range(6):
     hidden.show([codes, str(codes.dtype)])
 
 # %% [markdown]
-# Now the real thing: the classifier of the baseline. ONNX Runtime has an integer kernel for it, *QGemm*, written by other people,
-# with vector instructions, for speed. **Will it give the same codes as your few lines?**
+# Now the classifier of the baseline. ONNX Runtime has an integer kernel for it, *QGemm*, written by other people, with vector
+# instructions. **Will it give the same codes as your few lines?**
 
 # %% against-onnxruntime
 weight, bias = baseline.classifier.weight.detach(), baseline.classifier.bias.detach()
@@ -528,9 +529,9 @@ rounding.agreement_table(mine, theirs, logits, seen["classifier"])
 #
 # <details><summary>Is a code different here?</summary>
 #
-# By 1: $M \cdot \text{accumulator}$ lay so close to a tie that the last bit of a float decided. By more: this processor has no
-# instruction that sums products of 8 bits in 32, such as VNNI. There, ONNX Runtime's kernel adds pairs of products in 16 bits,
-# and they may saturate on the way; its documentation advises weights of 7 bits for such machines.
+# By 1: $M \cdot \text{accumulator}$ lay so close to a tie that the last bit of a float decided. By more: look for a mistake in
+# your function. (On x86 processors without VNNI the fast kernels lose part of a sum. edgelab asks for exact ones there; lab 03
+# measures the difference.)
 #
 # </details>
 #
@@ -559,20 +560,22 @@ for file in files:
     print(f"{file.name:18} {dict(operators(file).most_common(4))}")
 
 # %% [markdown]
-# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that really run tell why.
-# Both files run *float* convolutions. In one of them every inference begins by turning the weights back into floats:
-# `DequantizeLinear`, once for each layer. A file of int8 is no int8 arithmetic: for that *both* sides have to be integers.
+# The file is almost four times smaller, and **nothing is faster**; it may well be slower. The operators that really run tell
+# why. Both files run *float* convolutions. In one of them every inference begins by turning the weights back into floats:
+# `DequantizeLinear`, once for each layer. Nor can weights that come so late be laid out beforehand as the fast convolution
+# wants them. Int8 weights do not make the arithmetic int8: for that *both* sides have to be integers.
 #
-# Where does it pay, then? Where the weights must fit into a small flash or come over a network, and where **fetching** them is what
-# costs: see the energy in the table below. The arithmetic stays that of floats; the bytes moved become a quarter.
+# Where does it pay, then? Where the weights must fit into a small flash or come over a network, and where **fetching** them is
+# what costs: see the energy in the table below. The arithmetic stays that of floats; only the bytes fetched from slow memory
+# become a quarter.
 
 # %% [markdown]
 # ## What the lesson claims, and what you measured
 #
 # **The claim:** 8 bits are enough for inference, and one scale and one zero point per tensor are all that it takes.
 #
-# **What you saw:** each bit that you give up costs 6 dB, but the range decides where you start. One outlier takes four bits away
-# from a whole tensor, and a scale for each channel keeps the damage in one.
+# **What you saw:** from 8 bits to 4, each bit costs 6 dB, but the range decides where you start. One outlier takes four bits
+# away from a whole tensor, and a scale for each channel keeps the damage in one.
 #
 # Put the two files into your table.
 
@@ -607,10 +610,10 @@ progress_board()
 #
 # - $\text{real} = (q - z)\, s$. The range gives the scale; that 0 must have a code gives the zero point.
 # - Round, ties to even, then saturate. The error is at most half a step, unless something saturates.
-# - One bit is worth about 6 dB. One outlier can cost four bits, per tensor; per channel it costs one channel.
+# - From 4 bits on, one bit is worth about 6 dB. One outlier can cost four bits, per tensor; per channel it costs one channel.
 # - Symmetric suits weights. After a ReLU it wastes half of the codes.
 # - A layer in integers: int8 products, an int32 accumulator, one multiplier, saturation. It equals what a runtime computes.
-# - Weights alone in int8 make the file smaller, and the model no faster.
+# - Weights alone in int8 make the file smaller; here they made the model no faster.
 #
 # <details><summary><b>If you want more</b> (not graded)</summary>
 #

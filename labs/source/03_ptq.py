@@ -36,8 +36,8 @@ lab_map("03_ptq")
 # ## First the answer, then how it is made
 #
 # We are going to write the baseline twice for ONNX Runtime, a program that runs models fast on CPUs: in 32-bit floats and in
-# 8-bit integers. (Lab 02's file with int8 weights was almost four times smaller.) **How many times smaller is the second file, and
-# how many times faster does it run on one core?** A factor below 1 means larger, or slower.
+# 8-bit integers. **How many times smaller is the second file, and how many times faster does it run on one core?** A factor
+# below 1 means larger, or slower.
 
 # %% predict-size
 files.predict_size()
@@ -148,8 +148,8 @@ for _ in range(3):
     hidden.show(fold(weight, bias, mean, var, gamma, beta, eps), tolerance=1e-4)
 
 # %% [markdown]
-# Is the network still the same? The next cell folds every convolution of the baseline with your function, feeds both with noise,
-# and compares. Float arithmetic alone makes differences of about $10^{-6}$.
+# Is the network still the same? The next cell folds every convolution of the baseline with your function, feeds both with
+# noise, and compares. Float arithmetic alone makes differences of less than $10^{-6}$ here.
 #
 # The last two columns compare the largest channel of each layer with the one in the middle: their **spread**. The batch norm has
 # its own factor for every channel, and folding writes these factors into the weights. **Does it make the channels more alike, or
@@ -167,8 +167,8 @@ preparing.fold_table(baseline, fold)
 # Weights lie in the file: we know their ranges. Activations depend on the picture. So we put an **observer** behind every
 # layer, show the float model some pictures, and let each observer decide on a range. That is **calibration**.
 #
-# Which range? A **percentile** observer takes the range that holds, say, 99.9 % of the values. The rest is clipped to its ends,
-# and all others get finer steps. With 100 % nothing is clipped: that is the **min-max** observer.
+# Which range? A **percentile** observer takes the range that holds, say, 99.9 % of the values. The rest is clipped to its
+# ends, and the values inside get finer steps. With 100 % nothing is clipped: that is the **min-max** observer.
 #
 # ### Exercise 2: an observer (2 points)
 #
@@ -314,8 +314,8 @@ files.contest(float_file, int8_file, pictures[:64], dataset)
 # Three things to observe.
 #
 # - The static quantizer, told to use unsigned activations, arrives at the same kind of graph as ours, and a like gain.
-# - With its **defaults** (signed activations) many convolutions stay in float, and much of the gain is gone. The file is just
-#   as small. Nothing warns you.
+# - With its **defaults** (signed activations), on x86 many convolutions stay in float, and much of the gain is gone. The file
+#   is just as small. Nothing warns you.
 # - **Dynamic** quantization has to find the range of every activation for every picture, and its integer convolution is not the
 #   optimised one.
 #
@@ -324,9 +324,9 @@ files.contest(float_file, int8_file, pictures[:64], dataset)
 # %% [markdown]
 # ## The same file on another processor
 #
-# Without VNNI, ONNX Runtime's fast integer kernel adds two products of 8 bits in 16 bits. What is too large is cut off without a
-# word: it **saturates**. With VNNI the sum goes into 32 bits. **On how many per cent of the logits do this kernel and an exact one
-# agree, on your processor?**
+# On an x86 processor without VNNI, ONNX Runtime's fast integer kernel adds two products of 8 bits in 16 bits. What is too
+# large is cut off without a word: it **saturates**. With VNNI the sum goes into 32 bits. **On how many per cent of the logits
+# do this kernel and an exact one agree, on your processor?**
 
 # %% predict-saturation
 files.predict_same()
@@ -337,14 +337,16 @@ reveal("saturation", 100 * measured.same, measured)
 
 # %% [markdown]
 # *Evaluated* is not always *deployed*: look at the last row. Where sums saturate, edgelab asks for the exact kernels, and so
-# must your own program (`edgelab doctor` says how). Ask nowhere else: on a Xeon with VNNI, whose fast kernels are exact, the
-# same setting made the baseline 3.6 times slower.
+# must your own program: set the session's entry `session.x64quantprecision` to 1.
 #
 # <details><summary>Why 16 bits are too few</summary>
 #
-# A code of 0 … 255 times one of −127 … 127, twice: that reaches $2 \cdot 255 \cdot 127 = 64\,770$, and 16 bits end at 32 767. So
-# it depends on how often large codes meet large weights. On an AMD EPYC that has AVX2 alone, one logit in a thousand changes on the
-# clothes of Fashion-MNIST, and on signs three in four.
+# A code of 0 … 255 times one of −127 … 127, twice: that reaches $2 \cdot 255 \cdot 127 = 64\,770$, and 16 bits end at 32 767.
+# So it depends on how often large codes meet large weights. On an AMD EPYC that has AVX2 alone, one logit in a thousand
+# changes on the clothes of Fashion-MNIST, and on signs three in four.
+#
+# Where the fast kernels are exact, do not ask for others: on a Xeon with VNNI the same setting made the baseline about four
+# times slower.
 #
 # </details>
 
@@ -360,7 +362,7 @@ reveal("saturation", 100 * measured.same, measured)
 calibration.sensitivity_explorer(baseline, pictures[:16])
 
 # %% [markdown]
-# Each bit less costs every layer about 6 dB, until the noise is as loud as the signal. Compare the bars with the shares: the
+# A bit less costs 6 dB on average, and below 4 bits more. One layer's steps are uneven. Compare the bars with the shares: the
 # layer that suffers most need not be the one that holds most weights. So one can *mix* precisions. In lab 04 you will.
 
 # %% [markdown]
@@ -374,7 +376,7 @@ calibration.sensitivity_explorer(baseline, pictures[:16])
 # tensor costs it more than ten points. **You are to find out which layer is to blame.**
 #
 # One scale has to reach the largest weight of the layer. A channel whose weights are 50 times smaller is then left with two or
-# three codes on either side of zero. So begin with a measure.
+# three codes on either side of zero.
 #
 # ### Exercise 4: how far apart are the channels? (1 point)
 #
@@ -410,7 +412,7 @@ for channels_out in (5, 9, 15, 31):  # odd, so that there is one channel in the 
     )
 
 # %% [markdown]
-# Here is your function on three networks, layer after layer, batch norm folded. **Which one will collapse?**
+# Here is your function on three networks, layer after layer, batch norm folded. **Where in MobileNetV2 would you look first?**
 
 # %% spreads
 mobilenet = models.load_pretrained("mobilenet_v1_025", dataset.name)
@@ -521,8 +523,8 @@ table.show(dataset)
 
 # %% [markdown]
 # Who is on the front? It depends on the cost. If you did lab 02: by **size**, its "int8 weights" and your int8 file are nearly
-# equal, and a few KiB or a hundredth of a point decide which of them beats the other. But the one computes in floats, and the other
-# in integers: choose **latency** and **energy**, and look again.
+# equal, and a few KiB or a few pictures decide which of them beats the other. But the one computes in floats, and the other in
+# integers: choose **latency** and **energy**, and look again.
 
 # %% pareto
 table.pareto(dataset)

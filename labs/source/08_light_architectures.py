@@ -144,8 +144,9 @@ duels.duel_explorer()
 # %% [markdown]
 # <details><summary>An answer to the third question</summary>
 #
-# On the NPU, with 3×3 kernels and 16×16 pixels: with 8 channels the separable layer takes longer than the full one, with 16 about
-# as long. The NPU computes many channels at a time, and a depthwise convolution leaves most of it idle.
+# On the NPU, with 3×3 kernels and 16×16 pixels: with 8 channels the separable layer takes longer than the full one, with 16
+# about as long. The NPU computes many channels at a time, and a depthwise convolution leaves most of it idle. So does a
+# processor with VNNI: on a Xeon, in int8, the separable layer took 1.13 times as long with 8 channels, and 1.04 times with 16.
 #
 # </details>
 #

@@ -124,7 +124,7 @@ def verdict(answer: Callable) -> None:
         mistakes = [
             Mistake(
                 lambda low, high, margin: "faster" if low > 1 else "slower" if high < 1 else "inconclusive",
-                _("You compare with 1. Within the margin the clock cannot be trusted."),
+                _("You compare with 1. Two copies of a model may differ by as much as the margin."),
             ),
             Mistake(
                 lambda low, high, margin: (

@@ -67,7 +67,7 @@ def twin_differences(first: Callable[[], object], second: Callable[[], object], 
 
 def listed(differences: Sequence[float]) -> str:
     """Return differences in per cent as a sentence."""
-    return _("One after the other: %(list)s.") % {"list": ", ".join(f"{value:.2g} %" for value in differences)}
+    return _("All differences: %(list)s.") % {"list": ", ".join(f"{value:.2g} %" for value in differences)}
 
 
 @torch_threads(1)

@@ -131,6 +131,7 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
         _("flash"),
         _("RAM"),
         _("memory (MB/s)"),
+        _("float32 (million MAC/s)"),
         _("int8 (million MAC/s)"),
         _("power (W)"),
     ]
@@ -141,7 +142,10 @@ def device_table(devices: Sequence[Device] = DEVICES) -> HtmlTable:
             _sourced(device, "flash_bytes", _size(device.flash_bytes)),
             _sourced(device, "ram_bytes", _size(device.ram_bytes)),
             _sourced(device, "memory_bandwidth", _amount(device.memory_bandwidth / 1e6)),
-            _sourced(device, "macs_per_cycle", _amount(device.macs_per_s["int8"] / 1e6)),
+            *(
+                _sourced(device, "macs_per_cycle", _amount(device.macs_per_s[precision] / 1e6))
+                for precision in ("fp32", "int8")
+            ),
             _sourced(device, "power_w", _amount(device.power_w)),
         ]
         for device in devices

@@ -176,7 +176,7 @@ def quantize_model(answer: Callable, model: nn.Module, images: Tensor, dataset: 
         returned = ask(answer, model, images, path, call="quantize_model(model, images, path)")
         check_that(
             path.exists(),
-            _("there is no file at `path`. The last step is to_onnx(model, example, path). Was it called?"),
+            _("there is no file at `path`. The last step is to_onnx(converted, image, path). Was it called?"),
         )
         check_that(
             returned is not None,

@@ -175,7 +175,7 @@ def spend(answer: Callable) -> None:
         mistakes = [
             Mistake(
                 lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: added),
-                _("That asks where a bit adds least noise. A large layer saves more: divide by the number of weights."),
+                _("That asks where taking a bit adds least noise. A large layer saves more: divide by its weights."),
             ),
             Mistake(
                 lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: -added / size),

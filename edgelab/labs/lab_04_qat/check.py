@@ -175,7 +175,10 @@ def spend(answer: Callable) -> None:
         mistakes = [
             Mistake(
                 lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: added),
-                _("That asks where taking a bit adds least noise. A large layer saves more: divide by its weights."),
+                _(
+                    "You ask where taking a bit adds least noise. A large layer saves more: "
+                    "divide by the number of weights."
+                ),
             ),
             Mistake(
                 lambda sizes, noise, budget: _spent(sizes, noise, budget, lambda added, size: -added / size),

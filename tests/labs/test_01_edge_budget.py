@@ -140,7 +140,7 @@ def test_the_verdict_table_has_a_row_for_every_device():
 
 
 def test_the_device_table_shows_the_source_of_every_figure():
-    assert explorers.device_table()._repr_html_().count('<span title="') == 5 * len(measure.DEVICES)
+    assert explorers.device_table()._repr_html_().count('<span title="') == 6 * len(measure.DEVICES)
 
 
 def spanish_sources(monkeypatch):

@@ -35,11 +35,11 @@ class Results:
 
     def add(self, row: dict) -> None:
         """Keep a row, and return when it is on the disk."""
+        self.rows[key(row)] = row  # first: stopped between the two, a gradebook must have what the file has
         with self._path.open("a", encoding="ascii") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.rows[key(row)] = row
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Leave these rows out from now on; the file keeps them."""

@@ -6,9 +6,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
@@ -16,11 +17,35 @@ from edgelab.i18n import _
 Workers = AbstractContextManager[tuple[Executor, int]]  # and how many jobs to hand out at a time
 
 
+class _Workers(ProcessPoolExecutor):
+    """Processes that are begun whole: one that Ctrl-C cuts off on its way would end with a traceback of its own."""
+
+    def submit(self, *args: Any, **options: Any) -> Future:  # where processes are begun
+        with _interrupt_afterwards():
+            return super().submit(*args, **options)
+
+
+@contextmanager
+def _interrupt_afterwards() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block has ended; elsewhere than in the main thread there is none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def local_workers(count: int) -> Iterator[tuple[Executor, int]]:
     """Yield an executor of `count` processes, which end with this one, however it ends."""
     context = multiprocessing.get_context("spawn")
-    workers = ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
+    workers = _Workers(count, mp_context=context, initializer=_begin_worker)
     try:
         yield workers, count  # with more, a worker that is told to end would first begin another
     except BaseException:

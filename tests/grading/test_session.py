@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from edgelab import cli
 from edgelab.grading import session
 from edgelab.grading.results import Results
+from edgelab.grading.workers import local_workers
 
 HALF = "def half(number):\n    return number * 0.5\n"
 EVENS = "def evens(numbers):\n    return [number for number in numbers if number % 2 == 0]\n"
@@ -127,6 +129,21 @@ def test_ctrl_c_leaves_a_gradebook_and_no_process(course: Path, answer):
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error.splitlines()[-1]) == (130, "Stopped.")
     assert gradebook(course / "out").count("\n") >= 2
+
+
+def test_ctrl_c_waits_until_a_worker_has_begun(monkeypatch):
+    """Else the half-begun one finds its orders cut short: EOFError, beneath the sentence that all was stopped."""
+    begun = []
+
+    def submit(_pool, job):
+        signal.raise_signal(signal.SIGINT)
+        begun.append(job)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    with pytest.raises(KeyboardInterrupt), local_workers(1) as (pool, _at_a_time):
+        pool.submit("a job")
+    assert begun == ["a job"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_two_workers_give_the_same_gradebook(grade, course: Path):

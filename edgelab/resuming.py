@@ -5,11 +5,7 @@ again draws the same batches, and ends with the same weights, as one that nobody
 """
 
 import pickle
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import torch
 
 from edgelab.data.storage import atomic_write
 from edgelab.i18n import _
+from edgelab.interrupts import ctrl_c_waits
 
 
 class Keeper:
@@ -59,26 +56,10 @@ class Keeper:
             "generator": torch.get_rng_state(),
             "more": more,
         }
-        with _ctrl_c_waits():
+        with ctrl_c_waits():  # torch's writer, stopped in the middle, makes another error of it
             with atomic_write(self.path) as file:
                 torch.save(state, file)
             self.epochs = epochs
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block: torch's writer, stopped in the middle, makes another error of it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def progress(path: Path) -> tuple[int, int] | None:

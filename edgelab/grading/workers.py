@@ -13,6 +13,7 @@ from typing import Any
 
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
+from edgelab.interrupts import ctrl_c_waits
 
 Workers = AbstractContextManager[tuple[Executor, int]]  # and how many jobs to hand out at a time
 
@@ -21,24 +22,8 @@ class _Workers(ProcessPoolExecutor):
     """Processes that are begun whole: one that Ctrl-C cuts off on its way would end with a traceback of its own."""
 
     def submit(self, *args: Any, **options: Any) -> Future:  # where processes are begun
-        with _interrupt_afterwards():
+        with ctrl_c_waits():
             return super().submit(*args, **options)
-
-
-@contextmanager
-def _interrupt_afterwards() -> Iterator[None]:
-    """Hold a Ctrl-C back until the block has ended; elsewhere than in the main thread there is none."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

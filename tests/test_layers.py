@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "i18n": set(),
     "bars": set(),
+    "interrupts": set(),
     "numbers": set(),
     "html_page": set(),
     "_torchvision": set(),
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": {"_torchvision"},
 }
-GROUND = {"errors", "i18n", "bars", "numbers", "html_page", "__init__"}
+GROUND = {"errors", "i18n", "bars", "interrupts", "numbers", "html_page", "__init__"}
 # The template of a new lab is no part of the house before it is copied to where it belongs.
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if PACKAGE / "course" / "template" not in path.parents)
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgelab import data, models
-from edgelab.deploy import Runner, operators, time_layer, to_onnx
+from edgelab.deploy import Runner, operators, time_layer, to_litert, to_onnx
 from edgelab.errors import EdgelabError
 from edgelab.measure import count_macs
 from edgelab.pruning import (
@@ -231,9 +231,16 @@ def shuffled(m, x):
     return m.d(F.relu(m.c(y))).mean((2, 3))
 
 
+def shufflenet_v2():
+    from torchvision import models as torchvision_models  # after edgelab, which prepares torch for it
+
+    return torchvision_models.shufflenet_v2_x0_5(num_classes=4)
+
+
 CHAIN = {
     "resnet": lambda: models.resnet((8, 16), num_classes=4),
     "mobilenet_v2": lambda: models.mobilenet_v2(0.25, num_classes=4),
+    "shufflenet_v2": shufflenet_v2,
     "a shuffle": net(shuffled, a=conv(3, 16), b=conv(8, 8), c=conv(16, 8), d=conv(8, 4)).build,
 }
 
@@ -252,4 +259,9 @@ def test_what_was_pruned_is_quantized_and_deployed_as_any_other_model(build, tmp
     path = to_onnx(converted, images, tmp_path / "int8.onnx")
     assert operators(path)["QLinearConv"] == sum(isinstance(m, nn.Conv2d) for m in smaller.modules())
     expected = converted(images)
-    torch.testing.assert_close(Runner.open(path)(images), expected, rtol=0, atol=0.05 * float(expected.abs().max()))
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(Runner.open(path)(images), expected, rtol=0, atol=0.05 * largest)
+    floating = Runner.open(to_litert(smaller, images[:1], tmp_path / "float.tflite"))
+    torch.testing.assert_close(floating(images), smaller(images), rtol=1e-3, atol=1e-3)
+    litert = Runner.open(to_litert(converted, images[:1], tmp_path / "int8.tflite"))
+    torch.testing.assert_close(litert(images), expected, rtol=0, atol=0.05 * largest)

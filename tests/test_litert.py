@@ -95,6 +95,12 @@ class Shuffled(nn.Module):
         return self.last(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
 
 
+def with_stochastic_depth():
+    from torchvision.ops import StochasticDepth  # after edgelab, which prepares torch for it
+
+    return Chain(nn.Sequential(nn.Conv2d(4, 4, 1), StochasticDepth(0.2, "row")))
+
+
 class Function(nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -130,6 +136,8 @@ MIDDLES = {
     "Dropout": (nn.Dropout(), "CONV_2D"),
     "zeros around": (Function(lambda x: F.pad(x, (1, 2, 0, 3))), "PAD"),
     "ZeroPad2d": (nn.ZeroPad2d(1), "PAD"),
+    "channel shuffle": (nn.ChannelShuffle(2), "GATHER"),
+    "channel shuffle, a function": (Function(lambda x: F.channel_shuffle(x, 2)), "GATHER"),
     "depthwise": (nn.Conv2d(4, 4, 3, padding=1, groups=4), "DEPTHWISE_CONV_2D"),
     "groups": (nn.Conv2d(4, 4, 3, padding=1, groups=2), "CONV_2D"),
 }
@@ -148,6 +156,7 @@ NETWORKS = {
     ),
     "tokens": Tokens,
     "shuffled channels": Shuffled,
+    "stochastic depth": with_stochastic_depth,
     "ResNet": lambda: resnet((4, 8)),
     "MobileNetV1": lambda: mobilenet_v1(0.25),
     "MobileNetV2": lambda: mobilenet_v2(0.25),
@@ -332,7 +341,7 @@ def test_the_zoos_tiny_student_agrees_in_both_runtimes(tmp_path):
     assert check_parity(model, litert, shown).agreement >= 0.985
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5"])
 def test_torchvisions_networks_are_written_in_integers(name, tmp_path):
     from torchvision import models  # after edgelab, which prepares torch for it
 
@@ -346,7 +355,7 @@ def test_torchvisions_networks_are_written_in_integers(name, tmp_path):
     assert FLOAT32 not in {tensor.type for tensor in found.subgraphs[0].tensors}
     convolutions = operators.count("CONV_2D") + operators.count("DEPTHWISE_CONV_2D")
     assert (convolutions, operators.count("FULLY_CONNECTED")) == {
-        "resnet18": (20, 1), "mobilenet_v2": (52, 1), "mobilenet_v3_small": (52, 2),
+        "resnet18": (20, 1), "mobilenet_v2": (52, 1), "mobilenet_v3_small": (52, 2), "shufflenet_v2_x0_5": (56, 1),
     }[name]  # fmt: skip
     assert path.stat().st_size < 1.15 * sum(parameter.numel() for parameter in model.parameters()) + 2**16
 

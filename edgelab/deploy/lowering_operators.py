@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edgelab.deploy import lowering_layers as layers
 from edgelab.deploy.lowering import TO_FIRST, TO_LAST, Call, Handler, Lowering, Value
 from edgelab.deploy.tflite import Grid
-from edgelab.quantization.graph import called_module, does_nothing
+from edgelab.quantization.graph import called_module, does_nothing, operation
 from edgelab.quantization.quantizer import FakeQuantize, SameGrid
 
 _SIGMOID = Grid((1 / 256,), -128)
@@ -266,6 +266,26 @@ def piece(call: Call) -> Value:
     return call.emit("SLICE", [value.tensor, *constants], "SliceOptions", grid=value.grid, last=value.last)
 
 
+def reorder(call: Call) -> Value:
+    """Index_select by fixed numbers, and a channel shuffle: what lies along one dimension, in another order."""
+    value = call.lowering.values.get(call.node.all_input_nodes[0])
+    if not isinstance(value, Value) or value.order is not None:
+        raise call.unknown()
+    if operation(call.lowering.model, call.node) is torch.index_select:
+        index = call.node.kwargs.get("index", call.node.args[-1])
+        dim, order = call.option("dim", 1), call.lowering.results.constants.get(index)
+        if order is None:
+            raise call.unknown("index")
+    else:
+        dim, order = 1, torch.arange(value.shape[1]).reshape(call.option("groups", 1), -1).T.flatten()
+    dim %= len(value.shape)
+    places = call.graph.constant("places", order.numpy().astype(np.int32))
+    axis = TO_LAST.index(dim) if value.last else dim
+    return call.emit(
+        "GATHER", [value.tensor, places], "GatherOptions", grid=value.grid, last=value.last, axis=axis, batchDims=0
+    )
+
+
 _add = arithmetic("ADD", "AddOptions")
 _subtract = arithmetic("SUB", "SubOptions")
 _multiply = arithmetic("MUL", "MulOptions")
@@ -310,5 +330,6 @@ _KINDS: dict[Handler, tuple[Any, ...]] = {
     resize: (nn.Upsample, F.interpolate, nn.UpsamplingNearest2d),
     split: (torch.chunk, "chunk", torch.split, "split"),
     piece: (operator.getitem,),
+    reorder: (torch.index_select, nn.ChannelShuffle, F.channel_shuffle),
 }
 HANDLERS: dict[Any, Callable[[Call], Any]] = {kind: handler for handler, kinds in _KINDS.items() for kind in kinds}

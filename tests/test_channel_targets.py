@@ -46,6 +46,14 @@ def test_l1_is_the_sum_of_a_filters_absolute_weights_relative_to_its_layer():
     torch.testing.assert_close(scores["0"], torch.tensor([1.5, 0.5]))
 
 
+@pytest.mark.parametrize(("criterion", "expected"), [("l1", [7.0, 6.0]), ("l2", [5.0, 6.0])])
+def test_l1_adds_and_l2_adds_squares(criterion, expected):
+    model = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(2, 2, 1))
+    model[0].weight.data = torch.tensor([[3.0, -4.0], [0.0, 6.0]]).reshape(2, 2, 1, 1)
+    scores = channel_importance(find_dependencies(model, torch.randn(1, 2, 4, 4)), criterion)["0"]
+    torch.testing.assert_close(scores, torch.tensor(expected) / sum(expected) * 2)
+
+
 def test_layers_that_are_added_are_asked_together():
     case = net(lambda m, x: m.c(m.a(x) + m.b(x)), a=conv(1, 2, 1, bias=False), b=conv(1, 2, 1, bias=False), c=conv(2))
     model = case.build()
@@ -99,6 +107,23 @@ def test_the_least_important_go_and_a_multiple_stays(resnet):
         assert scores[name][gone].max() <= scores[name][stays].min()
 
 
+def test_a_layers_channels_are_rounded_and_not_those_of_one_of_its_groups():
+    """A ResNeXt block: 32 groups of 4 channels each, of which all lose the same ones."""
+    layers = {"a": conv(3, 128), "b": conv(128, 128, groups=32), "c": conv(128, 4)}
+    dependencies = find_dependencies(
+        settled(net(lambda m, x: m.c(m.b(m.a(x))), **layers).build()), torch.randn(1, 3, 8, 8)
+    )
+    scores = channel_importance(dependencies)
+    half = remove_channels(dependencies, choose_ratio(dependencies, scores, 0.5, round_to=8))
+    macs = 0.6 * count_macs(dependencies.model, dependencies.example)
+    less = remove_channels(dependencies, choose_macs(dependencies, scores, macs, round_to=8))
+    for smaller in (half, less):
+        widths = [size for m in smaller.modules() if isinstance(m, nn.Conv2d) for size in m.weight.shape[:1]]
+        assert all(width % 8 == 0 for width in widths[:2])
+        assert max(widths[:2]) < 128
+        assert widths[2] == 4
+
+
 def test_one_threshold_for_all_takes_more_of_some(resnet):
     scores = dict(channel_importance(resnet, "random", seed=1))
     scores["stem.0"] = scores["stem.0"] + 2
@@ -111,6 +136,11 @@ def test_one_threshold_for_all_takes_more_of_some(resnet):
 def test_what_is_to_be_kept_stays_whole(resnet):
     scores = channel_importance(resnet)
     assert "stem.0" not in choose_ratio(resnet, scores, 0.5, keep=("stem.0",))
+    by_member = choose_ratio(resnet, scores, 0.5, keep=("stages.0.body.1.0",))  # which is added to the stem
+    assert by_member == choose_ratio(resnet, scores, 0.5, keep=("stem.0",))
+    assert choose_ratio(resnet, scores, 0.5, keep=("classifier",)) == choose_ratio(resnet, scores, 0.5)
+    whole = prune_channels(resnet.model, resnet.example, 0.5, keep=tuple(resnet.groups))
+    assert count_macs(whole, resnet.example) == count_macs(resnet.model, resnet.example)
     for wrong in (
         lambda: choose_ratio(resnet, scores, 0.5, keep=("stem",)),
         lambda: choose_ratio(resnet, scores, 1.0),

@@ -109,15 +109,22 @@ class Dependencies:
             gone[self.slots[first.layer, first.direction][places]] = True
         return gone
 
+    def made_by(self, name: str) -> list[Group]:
+        """Return the groups of the channels that a layer makes, those that must stay first; or the groups of a name."""
+        return [
+            group
+            for group in [*self.kept.values(), *self.groups.values()]
+            if name == group.name or any((name, OUT) == (one.layer, one.direction) for one in group.members)
+        ]
+
     def _refusal(self, name: str) -> str:
-        for group in [*self.kept.values(), *self.groups.values()]:
-            if name == group.name or any((name, OUT) == (one.layer, one.direction) for one in group.members):
-                if group.why:
-                    return _("The channels of %(name)s must stay: %(why)s.") % {"name": name, "why": group.why}
-                return _("The channels of %(name)s go with those of %(group)s: name that group.") % {
-                    "name": name,
-                    "group": group.name,
-                }
+        for group in self.made_by(name):
+            if group.why:
+                return _("The channels of %(name)s must stay: %(why)s.") % {"name": name, "why": group.why}
+            return _("The channels of %(name)s go with those of %(group)s: name that group.") % {
+                "name": name,
+                "group": group.name,
+            }
         return _("There is no group %(name)s. There are: %(known)s.") % {"name": name, "known": ", ".join(self.groups)}
 
 

@@ -4,6 +4,7 @@ Each of the three chooses: it returns numbers of channels by group, which `remov
 """
 
 import copy
+import math
 from collections.abc import Callable, Collection, Mapping
 from itertools import accumulate
 from typing import Any
@@ -33,6 +34,7 @@ def prune_channels(
     split: data.Split | None = None,
     scope: str = "layer",
     round_to: int = 1,
+    keep: Collection[str] = (),
 ) -> fx.GraphModule:
     """Return a smaller copy of `model` without a fraction `ratio` of its channels: the three steps in one call.
 
@@ -41,7 +43,8 @@ def prune_channels(
     """
     dependencies = find_dependencies(model, example)
     scores = channel_importance(dependencies, criterion, split)
-    return remove_channels(dependencies, choose_ratio(dependencies, scores, ratio, scope=scope, round_to=round_to))
+    channels = choose_ratio(dependencies, scores, ratio, scope=scope, round_to=round_to, keep=keep)
+    return remove_channels(dependencies, channels)
 
 
 def keep_count(size: int, ratio: float, round_to: int = 1) -> int:
@@ -66,9 +69,11 @@ def choose_ratio(
     """Return the least important channels: a fraction `ratio` of each group, or of all of them together.
 
     With `scope="global"` the groups share one threshold, so that some lose more than others; scores must be comparable.
-    What stays of a group is a multiple of `round_to`, where the group is as large as that. Groups in `keep` stay whole.
+    What stays of a group leaves its layers a multiple of `round_to` channels, where they have as many; where layers see
+    only parts of a group, as in ShuffleNet, the group itself is left a multiple. `keep` names layers: what any of them
+    makes stays whole, its group with it.
 
-    Raise `EdgelabError` for a ratio outside of 0 to 1, an unknown scope, and an unknown group in `keep`.
+    Raise `EdgelabError` for a ratio outside of 0 to 1, an unknown scope, and an unknown name in `keep`.
     """
     if not 0 <= ratio < 1:
         raise EdgelabError(_("The ratio is a fraction of the channels, from 0 to below 1, not %(n)s.") % {"n": ratio})
@@ -83,7 +88,7 @@ def choose_ratio(
         raise EdgelabError(_("The scope is layer or global, not %(scope)r.") % {"scope": scope})
     for name, share in ratios.items():
         size = len(dependencies.groups[name])
-        choice.remove(name, size - keep_count(size, share, round_to))
+        choice.remove(name, size - keep_count(size, share, choice.multiple[name]))
     return choice.channels()
 
 
@@ -214,11 +219,17 @@ class _Choice:
     def __init__(self, dependencies: Dependencies, scores: Scores, round_to: int, keep: Collection[str]):
         if round_to < 1:
             raise EdgelabError(_("round_to is 1 or more, not %(n)s.") % {"n": round_to})
-        if unknown := set(keep) - dependencies.groups.keys() - dependencies.kept.keys():
-            raise EdgelabError(_("There is no group %(name)s to keep.") % {"name": ", ".join(sorted(unknown))})
-        self.dependencies, self.round_to = dependencies, round_to
+        if unknown := {name for name in keep if not dependencies.made_by(name)}:
+            raise EdgelabError(_("There is no layer %(name)s to keep.") % {"name": ", ".join(sorted(unknown))})
+        whole = {group.name for name in keep for group in dependencies.made_by(name) if not group.why}
+        self.dependencies = dependencies
         self.order = {
-            name: scores[name].argsort(stable=True).tolist() for name in dependencies.groups if name not in keep
+            name: scores[name].argsort(stable=True).tolist() for name in dependencies.groups if name not in whole
+        }
+        # A channel of a group may be several of a layer: one of each group of a grouped convolution.
+        self.multiple = {
+            name: round_to // math.gcd(round_to, *(len(some) for one in group.members for some in one.indices))
+            for name, group in dependencies.groups.items()
         }
         self.loss = {name: _loss(scores[name][order]) for name, order in self.order.items()}
         # How many outputs or inputs each layer loses with the first n channels of a group.
@@ -235,9 +246,9 @@ class _Choice:
         self.left = {slot: len(names) for slot, names in dependencies.slots.items()}
 
     def steps(self, name: str) -> list[int]:
-        """Return how many channels a group can lose next: so many that a multiple of `round_to` stays, and not none."""
-        size, gone = len(self.order[name]), self.gone[name]
-        multiples = range((size - gone - 1) // self.round_to * self.round_to, 0, -self.round_to)
+        """Return how many channels a group can lose next: so many that a multiple of its own stays, and not none."""
+        size, gone, multiple = len(self.order[name]), self.gone[name], self.multiple[name]
+        multiples = range((size - gone - 1) // multiple * multiple, 0, -multiple)
         return [size - gone - left for left in multiples]
 
     def after(self, name: str, count: int) -> dict[tuple[str, str], int]:

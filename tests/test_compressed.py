@@ -60,6 +60,17 @@ def test_compressed_weights_give_the_same_codes(float_models, images, tmp_path, 
     assert list((tmp_path / "new").iterdir()) == [small]
 
 
+def test_fewer_bits_make_smaller_tables_with_the_same_codes(float_models, images, tmp_path):
+    sizes = []
+    for bits in (2, 3, 4):
+        shared = remove_sharing(share_weights(copy.deepcopy(float_models["resnet_tiny"]["zeros"]), bits))
+        plain = written(shared, images, tmp_path / f"plain-{bits}.tflite")
+        small = compress_weights(plain, tmp_path / f"small-{bits}.tflite", method="look-up table")
+        np.testing.assert_array_equal(outputs(small), outputs(plain))
+        sizes.append(small.stat().st_size)
+    assert sizes == sorted(set(sizes))
+
+
 def test_flash_shrinks_and_the_arena_grows(float_models, images, tmp_path):
     """The decoded layer lies in RAM: 1 x 1 convolutions of many channels have more weights than activations."""
     plain = written(float_models["mobilenet_v1_025"]["zeros"], images, tmp_path / "plain.tflite")

@@ -134,6 +134,30 @@ def test_two_of_four_keeps_the_two_largest_of_four_input_channels():
 def test_a_layer_without_groups_of_four_is_refused_by_name(model):
     with pytest.raises(EdgelabError, match=r"stem\.0 has no groups of 4"):
         pruning.n_m_masks(pruning.magnitude(model))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(EdgelabError, match=r"stem\.0 has no groups of 4"):
+        pruning.prune_n_m(model)
+    assert before.keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (1, 2)])
+def test_n_of_m_stay_through_a_training_and_what_was_gone_stays_gone(model, lessons, n, m):
+    pruning.prune(model, 0.3, skip=("stem.0",))
+    before = {name: mask.clone() for name, mask in pruning.masks_of(model).items()}
+    fit(pruning.prune_n_m(model, n, m, skip=("stem.0",)), lessons, lr=0.01)
+    for name, layer in pruning.prunable(model).items():
+        left = (layer.weight != 0).movedim(1, -1).reshape(-1, m).sum(1) if name != "stem.0" else None
+        if left is None:
+            assert (layer.weight != 0).all()
+            continue
+        assert left.max() == n
+        assert not (pruning.masks_of(model)[name] & ~before[name]).any()
+    whole = pruning.prune_n_m(models.resnet((8, 12), num_classes=4), n, m, skip=("stem.0",))
+    assert all(
+        set((layer.weight != 0).movedim(1, -1).reshape(-1, m).sum(1).tolist()) == {n}
+        for name, layer in pruning.prunable(whole).items()
+        if name != "stem.0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,6 +171,10 @@ def test_a_layer_without_groups_of_four_is_refused_by_name(model):
         (lambda model: pruning.prune(nn.ReLU(), 0.5), "nothing to prune"),
         (lambda model: pruning.choose_masks({"a": torch.tensor([torch.nan])}, 0.5), "layer a are not all numbers"),
         (lambda model: pruning.n_m_masks({}, n=5, m=4), "5 of every 4"),
+        (lambda model: pruning.n_m_masks({"a": torch.full((1, 4), torch.nan)}), "layer a are not all numbers"),
+        (lambda model: pruning.prune(model, 0.5, skip=("stem",)), "no layer stem to skip"),
+        (lambda model: pruning.prune(model, 0.5, skip=pruning.prunable(model)), "all of them are left out"),
+        (lambda model: pruning.cubic_schedule(4, 80), "80 is none"),
         (lambda model: pruning.cubic_sparsity(1, 0, 0.5), "one step or more"),
         (lambda model: pruning.share_weights(model, 9), "1 to 8 bits"),
         (lambda model: pruning.share_weights(pruning.share_weights(model, 3), 3), "stem.0 is computed already"),
@@ -192,11 +220,13 @@ def test_masks_survive_deepcopy_and_a_round_trip_of_the_state_dict(model):
     assert all(torch.equal(mask, pruning.masks_of(fresh)[name]) for name, mask in pruning.masks_of(twin).items())
 
 
-@pytest.mark.parametrize("criterion", [pruning.magnitude, pruning.random], ids=["magnitude", "random"])
+@pytest.mark.parametrize("name", ["magnitude", "random", "taylor"])
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_what_is_pruned_stays_pruned_when_more_goes(model, criterion, scope):
+def test_what_is_pruned_stays_pruned_when_more_goes(model, lessons, name, scope):
+    criterion = getattr(pruning, name) if name != "taylor" else partial(pruning.taylor, split=lessons[:16])
     pruning.prune(model, 0.5, criterion=criterion, scope=scope)
     before = {name: mask.clone() for name, mask in pruning.masks_of(model).items()}
+    pruning.prune(model, 0.7, criterion=criterion, scope=scope)
     pruning.prune(model, 0.8, criterion=partial(pruning.random, seed=9), scope=scope)
     after = pruning.masks_of(model)
     assert pruning.sparsity_of(model) == pytest.approx(0.8, abs=0.01)

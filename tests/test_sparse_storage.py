@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import itertools
+import json
 import math
 
 import numpy as np
@@ -202,6 +203,24 @@ def test_a_huge_tensor_is_refused_before_memory_is_asked_for(tmp_path):
     path.write_bytes(lying + hashlib.sha256(lying).digest())
     with pytest.raises(EdgelabError, match="header does not fit"):
         load_sparse(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 100_000,
+        json.dumps(2 * [{"name": "a", "dtype": "float32", "shape": [0], "encoding": "dense", "bytes": 0}]).encode(),
+        json.dumps([
+            {"name": str(n), "dtype": "float32", "shape": [1, 2**28], "encoding": "csr", "bytes": 0} for n in range(4)
+        ]).encode(),
+    ],
+    ids=["nested", "a name twice", "huge together"],
+)  # fmt: skip
+def test_no_header_costs_memory_or_another_error(tmp_path, header):
+    content = b"edgelab sparse 1\n" + len(header).to_bytes(4, "little") + header
+    (tmp_path / "model.sparse").write_bytes(content + hashlib.sha256(content).digest())
+    with pytest.raises(EdgelabError, match="header does not fit"):
+        load_sparse(tmp_path / "model.sparse")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ ZOO = {
     "resnet": lambda: models.resnet((8, 16), blocks=2),
     "mobilenet_v1": lambda: models.mobilenet_v1(0.25),
     "mobilenet_v2": lambda: models.mobilenet_v2(0.25),
+    "mobilenet_v3_small": models.mobilenet_v3_small,
+    "mobilenet_v4_small": models.mobilenet_v4_small,
+    "the zoo's baseline": lambda: models.load_pretrained("resnet"),
 }
 
 

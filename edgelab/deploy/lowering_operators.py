@@ -272,7 +272,7 @@ def reorder(call: Call) -> Value:
     if not isinstance(value, Value) or value.order is not None:
         raise call.unknown()
     if operation(call.lowering.model, call.node) is torch.index_select:
-        index = call.node.kwargs.get("index", call.node.args[-1])
+        index: Any = call.node.kwargs.get("index", call.node.args[-1])
         dim, order = call.option("dim", 1), call.lowering.results.constants.get(index)
         if order is None:
             raise call.unknown("index")

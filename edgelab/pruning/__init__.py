@@ -1,4 +1,10 @@
-"""Weights that are zero and channels that are gone: which ones, how to do without, and what that costs."""
+"""Weights that are zero and channels that are gone: which ones, how to do without, and what that costs.
+
+To read it: single weights are `criteria` (which matter), `unstructured` (their masks) and `schedule` (how sparsity
+grows); what zeros cost in a file, `encodings` and `storage`. Channels are three steps in three files: the criterion,
+`importance`; the dependency, `dependency`, which asks the graph by way of `channels`; the action, `surgery`, with
+`reshaping` for models that reckon with sizes. `targets` chooses how many.
+"""
 
 from edgelab.pruning.criteria import magnitude, movement, prunable, random, taylor
 from edgelab.pruning.dependency import Dependencies, Group, Member, find_dependencies
@@ -24,6 +30,7 @@ from edgelab.pruning.unstructured import (
     masks_of,
     n_m_masks,
     prune,
+    prune_n_m,
     remove_masks,
     sensitivity,
     sparsity_of,
@@ -64,6 +71,7 @@ __all__ = [
     "prune",
     "prune_channels",
     "prune_gradually",
+    "prune_n_m",
     "random",
     "remove_channels",
     "remove_masks",

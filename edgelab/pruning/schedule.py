@@ -8,7 +8,7 @@ from torch import nn
 from edgelab.errors import EdgelabError
 from edgelab.i18n import _
 from edgelab.pruning.criteria import Scores, magnitude, prunable
-from edgelab.pruning.unstructured import prune
+from edgelab.pruning.unstructured import as_sparsity, prune
 
 
 def cubic_sparsity(step: int, steps: int, final: float, initial: float = 0.0) -> float:
@@ -22,6 +22,7 @@ def cubic_sparsity(step: int, steps: int, final: float, initial: float = 0.0) ->
     """
     if steps < 1 or step < 0:
         raise EdgelabError(_("A schedule has one step or more, and begins with step 0."))
+    final, initial = as_sparsity(final), as_sparsity(initial)
     return final + (initial - final) * (1 - min(step, steps) / steps) ** 3
 
 

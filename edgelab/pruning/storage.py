@@ -20,7 +20,7 @@ from edgelab.i18n import _
 from edgelab.pruning.encodings import ENCODINGS
 
 MAGIC = b"edgelab sparse 1\n"
-LARGEST = 2**28  # weights of one tensor, 1 GiB as float32: what a file says is no reason to run out of memory
+LARGEST = 2**28  # weights of a file, 1 GiB as float32: what it says is no reason to run out of memory
 _DIGEST = hashlib.sha256().digest_size
 _COUNTERS = "int64"  # the type of batch norm's number of batches; written as it is
 
@@ -118,8 +118,13 @@ def _read(path: str | Path) -> tuple[list[Stored], bytes]:
     end = start + int.from_bytes(content[len(MAGIC) : start], "little")
     try:
         tensors = [Stored(**{**entry, "shape": tuple(entry["shape"])}) for entry in json.loads(content[start:end])]
-        sound = all(map(_is_sound, tensors)) and sum(tensor.bytes for tensor in tensors) == len(content) - end
-    except (ValueError, TypeError, KeyError):
+        sound = (
+            all(map(_is_sound, tensors))
+            and len({tensor.name for tensor in tensors}) == len(tensors)
+            and sum(tensor.bytes for tensor in tensors) == len(content) - end
+            and sum(math.prod(tensor.shape) for tensor in tensors) <= LARGEST
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
         sound = False
     if not sound:
         raise EdgelabError(_("%(path)s is damaged: its header does not fit.") % {"path": path})
@@ -132,5 +137,4 @@ def _is_sound(tensor: Stored) -> bool:
         and tensor.dtype in ("float32", _COUNTERS)
         and tensor.encoding in ENCODINGS
         and all(isinstance(size, int) and size >= 0 for size in (*tensor.shape, tensor.bytes))
-        and math.prod(tensor.shape) <= LARGEST
     )

@@ -23,20 +23,18 @@ def magnitude_mask(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
     >>> magnitude_mask(torch.tensor([0.1, -3.0, 0.2, -0.01]), sparsity=0.5)
     tensor([False,  True,  True, False])
     """
-    return _keep_largest(weight.detach().abs(), _as_sparsity(sparsity))
+    return _keep_largest(weight.detach().abs(), as_sparsity(sparsity))
 
 
 def choose_masks(scores: Mapping[str, torch.Tensor], sparsity: float, *, scope: str = "global") -> Masks:
     """Return the masks that drop the weights of smallest score until `sparsity` of them are gone.
 
     With `scope="layer"` every layer loses the same share; with `"global"` all weights compete with each other, and some
-    layers lose more than others. Raise `EdgelabError` for a sparsity outside [0, 1], another scope, and scores that are
-    not numbers.
+    layers lose more than others. Raise `EdgelabError` for a sparsity outside [0, 1], another scope, scores that are not
+    numbers, and no scores at all.
     """
-    sparsity = _as_sparsity(sparsity)
-    for name, score in scores.items():
-        if score.isnan().any():
-            raise EdgelabError(_("The scores of layer %(name)s are not all numbers.") % {"name": name})
+    sparsity = as_sparsity(sparsity)
+    _must_be_numbers(scores)
     if scope == "layer":
         return {name: _keep_largest(score, sparsity) for name, score in scores.items()}
     if scope != "global":
@@ -52,10 +50,12 @@ def n_m_masks(scores: Mapping[str, torch.Tensor], n: int = 2, m: int = 4) -> Mas
     """Return masks that keep the `n` best of every `m` neighbours along the input channels (axis 1 of a weight).
 
     2:4 is the pattern of NVIDIA's sparse tensor cores (Mishra et al., 2021, "Accelerating Sparse Deep Neural
-    Networks"). Raise `EdgelabError` for a layer whose input channels are no multiple of `m`: leave its scores out.
+    Networks"). Raise `EdgelabError` for a layer whose input channels are no multiple of `m` (leave its scores out), and
+    for scores that are not numbers.
     """
     if not 0 < n <= m:
         raise EdgelabError(_("%(n)d of every %(m)d weights cannot be kept.") % {"n": n, "m": m})
+    _must_be_numbers(scores)
     masks = {}
     for name, score in scores.items():
         if score.dim() < 2 or score.shape[1] % m:
@@ -76,7 +76,16 @@ def _keep_largest(score: torch.Tensor, sparsity: float) -> torch.Tensor:
     return keep.reshape(score.shape)
 
 
-def _as_sparsity(sparsity: float) -> float:
+def _must_be_numbers(scores: Mapping[str, torch.Tensor]) -> None:
+    if not scores:
+        raise EdgelabError(_("There is no layer left to prune: all of them are left out."))
+    for name, score in scores.items():
+        if score.isnan().any():
+            raise EdgelabError(_("The scores of layer %(name)s are not all numbers.") % {"name": name})
+
+
+def as_sparsity(sparsity: float) -> float:
+    """Return a share of zeros as it is; raise `EdgelabError` where it is none."""
     if not 0 <= sparsity <= 1:
         message = _("Sparsity is the share of zeros, from 0 to 1; %(sparsity)g is none.")
         raise EdgelabError(message % {"sparsity": sparsity})
@@ -162,13 +171,39 @@ def prune(
 ) -> nn.Module:
     """Mask the weights of `model` that `criterion` scores lowest, in place, until `sparsity` of them are zero.
 
-    What is masked already stays so and counts. `skip` names layers that keep all their weights, and do not count.
+    What is masked already stays so and counts. `skip` names layers that keep all their weights, and do not count; raise
+    `EdgelabError` for a name that is none of `prunable(model)`.
     """
+    return apply_masks(model, choose_masks(_scores(model, criterion, skip), sparsity, scope=scope))
+
+
+def prune_n_m(
+    model: nn.Module,
+    n: int = 2,
+    m: int = 4,
+    *,
+    criterion: Callable[[nn.Module], Scores] = magnitude,
+    skip: Collection[str] = (),
+) -> nn.Module:
+    """Mask all but the `n` best of every `m` neighbours in each layer of `model`, in place, by `n_m_masks`.
+
+    What is masked already stays so: where fewer than `n` are left of a group, no other comes back. Raise `EdgelabError`
+    for a layer that has no groups of `m`, as the first one of pictures in colour: name it in `skip`.
+    """
+    worn = masks_of(model)
+    masks = n_m_masks(_scores(model, criterion, skip), n, m)
+    return apply_masks(model, {name: mask & worn[name] if name in worn else mask for name, mask in masks.items()})
+
+
+def _scores(model: nn.Module, criterion: Callable[[nn.Module], Scores], skip: Collection[str]) -> Scores:
+    """Return the scores of the layers that are not to be skipped: those of masked weights are below all others."""
+    if unknown := set(skip) - prunable(model).keys():
+        raise EdgelabError(_("There is no layer %(name)s to skip.") % {"name": ", ".join(sorted(unknown))})
     worn = masks_of(model)
     scores = {name: score for name, score in criterion(model).items() if name not in skip}
     for name in scores.keys() & worn.keys():
         scores[name] = scores[name].masked_fill(~worn[name], -torch.inf)
-    return apply_masks(model, choose_masks(scores, sparsity, scope=scope))
+    return scores
 
 
 def sparsity_of(model: nn.Module) -> float:

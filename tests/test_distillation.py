@@ -1,5 +1,6 @@
 """Losses against numbers worked by hand and against their gradients; a student learns by the one training loop."""
 
+import copy
 from functools import partial
 from math import log, sqrt
 
@@ -24,6 +25,9 @@ from edgelab.distillation import (
     tapped,
 )
 from edgelab.errors import EdgelabError
+from edgelab.pruning import prune
+from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
+from edgelab.quantization.graph import weighted_layers
 
 
 def logs(*rows):
@@ -73,6 +77,32 @@ def test_the_decoupled_loss_by_hand():
     for target, others in ((1.0, 2.0), (0.0, 0.0), (1.0, 8.0)):
         loss = decoupled_loss(student, teacher, labels, temperature=1.0, target_weight=target, others_weight=others)
         assert loss.item() == pytest.approx(log(4) + target * 0.1438410 + others * 0.0588915, rel=1e-5)
+
+
+def test_two_images_have_the_mean_of_their_losses():
+    """The second image is one of which teacher and student say the same: it adds nothing but its cross entropy."""
+    student, teacher = logs([1.0, 2.0, 1.0], [1.0, 1.0, 2.0]), logs([2.0, 1.0, 1.0], [1.0, 1.0, 2.0])
+    labels = torch.tensor([0, 2])
+    decoupled = decoupled_loss(student, teacher, labels, temperature=1.0, target_weight=1.0, others_weight=2.0)
+    assert decoupled.item() == pytest.approx((log(4) + log(2) + 0.1438410 + 2 * 0.0588915) / 2, rel=1e-5)
+    whole = distillation_loss(student, teacher, labels, temperature=1.0, alpha=1.0)
+    assert whole.item() == pytest.approx(log(2) / 4 / 2, rel=1e-5)  # 1/2 ln 2 + 1/4 ln 1/2 of the first
+    mine, theirs = (
+        torch.tensor([1.0, 2.0, 5.0, 5.0]).view(2, 2, 1, 1),
+        torch.tensor([0.0, 4.0, 5.0, 5.0]).view(2, 2, 1, 1),
+    )
+    assert hint_loss(mine, theirs).item() == pytest.approx((1 + 4) / 2 / 2 / 2)
+    looks, others = torch.tensor([[[[3.0, 4.0]]], [[[1.0, 1.0]]]]), torch.ones(2, 1, 1, 2)
+    one = attention_loss(looks[:1], others[:1]).item()
+    assert one > 0.1
+    assert attention_loss(looks, others).item() == pytest.approx(one / 2, rel=1e-5)
+
+
+def test_far_relations_count_by_their_distance_and_not_its_square():
+    """On a line, two of three in one place: distances 3/2, 3/2, 0 beside 0, 3/2, 3/2; Huber gives 3/2 - 1/2 twice."""
+    student, teacher = torch.tensor([[0.0], [1.0], [1.0]]), torch.tensor([[0.0], [0.0], [1.0]])
+    loss = relational_loss(student, teacher, distance_weight=1.0, angle_weight=0.0)
+    assert loss.item() == pytest.approx((1 + 0 + 1) / 3, rel=1e-5)
 
 
 def test_decoupled_parts_add_up_to_hintons_divergence():
@@ -213,6 +243,37 @@ def test_kept_answers_follow_their_images_through_the_shuffle(easy):
     train.fit(net(), marked, epochs=2, teacher=torch.arange(200.0)[:, None], loss_fn=loss_fn, progress=False)
     assert all(torch.equal(row, label) for row, label in met)
     assert not torch.equal(torch.cat([row for row, _label in met])[:200], torch.arange(200))
+
+
+def test_a_float_model_teaches_its_rounded_self(easy):
+    teacher = net(8, seed=1)
+    train.fit(teacher, easy, epochs=2, batch_size=50, progress=False)
+    prepared = calibrate(prepare(teacher, QuantizationConfig(weight_bits=2)), normalize(easy.images[:50]))
+    unlabelled = Split(easy.images, torch.zeros_like(easy.labels))
+    apart = []
+    for epochs in (0, 4):
+        student = copy.deepcopy(prepared)
+        if epochs:
+            distill(
+                student, teacher, unlabelled, loss_fn=ONLY_SOFT, epochs=epochs, batch_size=50, lr=0.01, progress=False
+            )
+        student = convert(student.eval())
+        assert all(len(layer.weight.unique()) <= 4 * len(layer.weight) for layer in weighted_layers(student).values())
+        with torch.no_grad():
+            images = normalize(easy.images)
+            apart.append(float(distillation_loss(student(images), teacher(images), None, temperature=2.0, alpha=1.0)))
+    assert apart[1] < apart[0]
+
+
+def test_zeros_stay_zeros_under_a_teacher(easy):
+    teacher = net(8, seed=1)
+    train.fit(teacher, easy, epochs=1, batch_size=50, progress=False)
+    student = prune(copy.deepcopy(teacher), 0.8)
+    zeros = student[4].weight == 0
+    before = student[4].weight.detach().clone()
+    distill(student, teacher, easy, epochs=1, batch_size=50, lr=0.01, progress=False)
+    assert not torch.equal(student[4].weight, before)
+    assert torch.equal(student[4].weight == 0, zeros)
 
 
 def test_the_teacher_stays_as_it_was(easy):

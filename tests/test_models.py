@@ -35,16 +35,6 @@ def torchvision_models():
     return torchvision.models
 
 
-def test_mobilenet_v2_has_exactly_torchvisions_parameters_and_outputs(torchvision_models):
-    theirs = torchvision_models.mobilenet_v2().eval()
-    ours = mobilenet_v2(1.0, num_classes=1000, total_stride=32).eval()
-    assert parameters(ours) == parameters(theirs) == 3_504_872
-    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(ours(images), theirs(images))
-
-
 def settled(model, size):
     """Give batch norm the statistics of noise, so that no scale of an untrained network is left to chance."""
     for module in model.modules():
@@ -71,6 +61,14 @@ def must_answer_alike(ours, theirs, size):
 
 
 @pytest.mark.parametrize("width_mult", [1.0, 0.5])
+def test_mobilenet_v2_has_exactly_torchvisions_parameters_and_outputs(torchvision_models, width_mult):
+    theirs = settled(torchvision_models.mobilenet_v2(width_mult=width_mult), 64)
+    ours = copied(mobilenet_v2(width_mult, num_classes=1000, total_stride=32), theirs)
+    assert parameters(ours) == parameters(theirs)
+    must_answer_alike(ours, theirs, 64)
+
+
+@pytest.mark.parametrize("width_mult", [1.0, 0.5])
 def test_mobilenet_v3_small_has_exactly_torchvisions_parameters_and_outputs(torchvision_models, width_mult):
     theirs = settled(torchvision_models.mobilenet_v3_small(width_mult=width_mult), 64)
     ours = copied(mobilenet_v3_small(width_mult, num_classes=1000, total_stride=32), theirs)
@@ -78,11 +76,12 @@ def test_mobilenet_v3_small_has_exactly_torchvisions_parameters_and_outputs(torc
     must_answer_alike(ours, theirs, 64)
 
 
-def test_mobilenet_v4_small_has_exactly_timms_parameters_and_outputs(torchvision_models):
+@pytest.mark.parametrize(("name", "width_mult"), [("mobilenetv4_conv_small", 1.0), ("mobilenetv4_conv_small_050", 0.5)])
+def test_mobilenet_v4_small_has_exactly_timms_parameters_and_outputs(torchvision_models, name, width_mult):
     import timm
 
-    theirs = settled(timm.create_model("mobilenetv4_conv_small", num_classes=1000), 64)
-    ours = copied(mobilenet_v4_small(num_classes=1000, total_stride=32), theirs)
+    theirs = settled(timm.create_model(name, num_classes=1000), 64)
+    ours = copied(mobilenet_v4_small(width_mult, num_classes=1000, total_stride=32), theirs)
     assert parameters(ours) == parameters(theirs)
     must_answer_alike(ours, theirs, 64)
 
@@ -139,6 +138,16 @@ def test_mobilenet_v1_saves_what_its_paper_says():
             model = mobilenet_v1(num_classes=1000, total_stride=32, depthwise=depthwise).eval()
         assert count_macs(model, image) / 1e6 == pytest.approx(millions, rel=0.002)
         assert parameters(model) / 1e6 == pytest.approx(params, abs=0.05)
+
+
+@pytest.mark.parametrize(("pixels", "millions"), [(224, 569), (192, 418), (160, 290), (128, 186)])
+def test_fewer_pixels_save_what_the_paper_says(pixels, millions):
+    # Howard et al., 2017, table 7: MobileNet 1.0 at four resolutions.
+    with torch.device("meta"):
+        model = mobilenet_v1(num_classes=1000, total_stride=32).eval()
+    assert count_macs(model, torch.zeros(1, 3, pixels, pixels, device="meta")) / 1e6 == pytest.approx(
+        millions, rel=0.005
+    )
 
 
 def test_a_block_that_does_not_widen_has_no_expansion():

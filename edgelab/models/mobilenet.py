@@ -170,7 +170,8 @@ def mobilenet_v4_small(
 ) -> MobileNet:
     """Return the small MobileNetV4 of plain convolutions, MNv4-Conv-S, with untrained weights.
 
-    With 1000 classes and a total stride of 32 it is timm's `mobilenetv4_conv_small`, layer for layer.
+    With 1000 classes and a total stride of 32 it is timm's `mobilenetv4_conv_small`, layer for layer. `width_mult`
+    scales the stem, too, which timm's narrower ones leave at 32 channels.
     """
     stride = _strides(total_stride)
     wide = lambda channels: make_divisible(channels * width_mult)  # noqa: E731

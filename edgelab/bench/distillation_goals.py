@@ -4,9 +4,12 @@ The students are those of `edgelab.bench.distillation_training`, from the folder
 timed is done here.
 """
 
+import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from safetensors.torch import load_file
@@ -22,17 +25,19 @@ from edgelab.errors import EdgelabError
 from edgelab.measure import compare_latency, count_params
 from edgelab.measure.seeds import Gain, paired_gain
 from edgelab.models import load_pretrained
+from edgelab.pruning import prune, remove_masks
 from edgelab.quantization import QuantizationConfig, calibrate, convert, prepare
 from edgelab.train import evaluate, fit
 
 CALIBRATION_IMAGES = 512
-QAT_SEEDS = (0, 1, 2, 3, 4)
-FEW_BITS = (4, 2)
+SELF_SEEDS = (0, 1, 2, 3, 4)
+FEW_BITS = (8, 4, 2)
+SPARSITY = 0.9
 # (way, share of the labels, teacher) that is compared with training alone on the same share.
 COMPARED = (
     *(("unlabelled", share, teacher) for share in (0.1, 0.01) for teacher in ("zoo", "own")),
     ("consistent", 0.1, "zoo"),
-    *(("longer", 0.1, ""), ("smoothing", 0.1, "")),
+    *((control, share, "") for share in (0.1, 0.01) for control in ("longer", "smoothing")),
     *((way, 1.0, "zoo") for way in ("cached", "consistent", "decoupled", "hints", "attention", "relations")),
     *(("longer", 1.0, ""), ("smoothing", 1.0, "")),
 )
@@ -68,11 +73,13 @@ def comparisons(dataset: str, done: list[dict[str, Any]]) -> Iterator[Claim]:
         if won is None:
             continue
         by = {"zoo": ", teacher: baseline", "own": ", teacher with the same labels"}.get(teacher, "")
+        by += " (the compute of cached)" if arm == "longer" else ""
         name = f"{dataset}/tiny, {share:.0%} of the labels: {arm}{by}, points won over alone, {won.pairs} seeds"
         goal = 2.0 if (arm, share, teacher) == ("unlabelled", 0.1, "zoo") else None
         yield Claim(name, won.mean, at_least=goal)
         yield Claim(f"{name}: interval from", won.low, at_least=None if goal is None else 0.01)
         yield Claim(f"{name}: interval to", won.high)
+        yield Claim(f"{name}: seconds over those of alone", _seconds(done, dataset, arm, share, teacher), "x")
 
 
 def gain(done: list[dict[str, Any]], dataset: str, arm: str, share: float, teacher: str) -> Gain | None:
@@ -89,6 +96,17 @@ def _accuracies(done: list[dict[str, Any]], dataset: str, arm: str, share: float
     """Return the test accuracies of one way of training the tiny student, by seed."""
     wanted = {"dataset": dataset, "student": "tiny", "arm": arm, "share": share, "teacher": teacher}
     return {row["seed"]: row["accuracy"] for row in done if all(row[key] == value for key, value in wanted.items())}
+
+
+def _seconds(done: list[dict[str, Any]], dataset: str, arm: str, share: float, teacher: str) -> float:
+    """Return how many times as long a way of training takes as training alone: the median over the seeds of both."""
+    rows = {(row["arm"], row["teacher"], row["seed"]): row["seconds"] for row in done
+            if (row["dataset"], row["student"], row["share"]) == (dataset, "tiny", share)}  # fmt: skip
+    return median(
+        seconds / rows["alone", "", seed]
+        for (way, by, seed), seconds in rows.items()
+        if (way, by) == (arm, teacher) and ("alone", "", seed) in rows
+    )
 
 
 def pipeline(dataset: str, name: str, done: list[dict[str, Any]], folder: Path) -> Iterator[Claim]:
@@ -130,20 +148,22 @@ def pipeline(dataset: str, name: str, done: list[dict[str, Any]], folder: Path) 
 
 
 def few_bits_with_a_teacher(dataset: str) -> Iterator[Claim]:
-    """Yield what weights of few bits cost the tiny student, trained alone and with its float self as the teacher."""
+    """Yield what few bits and many zeros cost the tiny student, trained alone and with teachers: itself, or larger."""
     loaded = data.load(dataset)
     every, model = loaded.train[: training.LESSONS], load_pretrained("resnet_tiny", dataset)
     teachers = {"alone": None, "its float self": model, "the baseline": load_pretrained("resnet", dataset)}
     reference = evaluate(model, loaded.test)
-    for bits in FEW_BITS:
+    ways: dict[str, Callable] = {f"W{bits}A8": partial(_few_bits, bits=bits) for bits in FEW_BITS}
+    ways[f"{SPARSITY:.0%} zeros"] = _few_weights
+    for way, made in ways.items():
         lost = {
             name: [
-                _points(reference, evaluate(_few_bits(model, teacher, every, bits, seed), loaded.test))
-                for seed in track(QAT_SEEDS, f"{dataset}, {bits} bits, {name}")
+                _points(reference, evaluate(made(model, teacher, every, seed=seed), loaded.test))
+                for seed in track(SELF_SEEDS, f"{dataset}, {way}, {name}")
             ]
             for name, teacher in teachers.items()
         }
-        of = f"{dataset}/resnet_tiny, W{bits}A8"
+        of = f"{dataset}/resnet_tiny, {way}"
         for name, points in lost.items():
             by = "alone" if name == "alone" else f"teacher: {name}"
             yield Claim(f"{of}, {by}: points lost, mean of {len(points)} seeds", sum(points) / len(points))
@@ -153,16 +173,27 @@ def few_bits_with_a_teacher(dataset: str) -> Iterator[Claim]:
             yield Claim(f"{of}, teacher: {name}: points won, interval to", won.high)
 
 
-def _few_bits(model: nn.Module, teacher: nn.Module | None, train: data.Split, bits: int, seed: int) -> nn.Module:
+def _few_bits(model: nn.Module, teacher: nn.Module | None, train: data.Split, *, bits: int, seed: int) -> nn.Module:
     """Return `model` with weights of `bits` bits, trained for one pass, with a teacher or without."""
     prepared = prepare(model, QuantizationConfig(weight_bits=bits, weight_observer="mse"))
     calibrate(prepared, data.normalize(train.images[:256]))
-    options: dict[str, Any] = {"epochs": 1, "lr": 0.001, "seed": seed}
-    if teacher is None:
-        fit(prepared, train, **options)
-    else:
-        distill(prepared, teacher, train, **options)
+    _one_pass(prepared, teacher, train, lr=0.001, seed=seed)
     return convert(prepared)
+
+
+def _few_weights(model: nn.Module, teacher: nn.Module | None, train: data.Split, *, seed: int) -> nn.Module:
+    """Return `model` with `SPARSITY` of its weights zero, trained for one pass, with a teacher or without."""
+    pruned = prune(copy.deepcopy(model), SPARSITY)
+    _one_pass(pruned, teacher, train, lr=0.02, seed=seed)
+    return remove_masks(pruned)
+
+
+def _one_pass(student: nn.Module, teacher: nn.Module | None, train: data.Split, *, lr: float, seed: int) -> None:
+    options: dict[str, Any] = {"epochs": 1, "lr": lr, "seed": seed}
+    if teacher is None:
+        fit(student, train, **options)
+    else:
+        distill(student, teacher, train, **options)
 
 
 def _points(reference: float, accuracy: float) -> float:

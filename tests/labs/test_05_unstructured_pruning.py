@@ -91,6 +91,13 @@ def test_the_map_of_layers_marks_what_is_too_much(model, toy):
     assert "Each layer alone, 38 % of all weights could go" in words  # half of three quarters
 
 
+def test_every_control_of_lab_05_draws_again(model, toy, redraws):
+    scanned = explorers.scan_explorer(explorers.scan(model, toy.test[:40], layer_mask, global_masks))
+    mapped = explorers.layer_explorer(model, data.normalize(toy.test.images[:20]))
+    raced = products.race_explorer(products.race(torch.randn(6, 4, 3, 3)))
+    assert redraws([scanned, mapped, raced])
+
+
 def test_where_csr_overtakes_is_read_off_between_two_shares():
     left = products.LEFT
     race = products.Race((4, 4), {1: 1.0, 8: 1.0, 64: 1.0}, {

@@ -41,13 +41,23 @@ def test_every_width_is_measured_in_both_precisions():
     assert all(ms > 0 for times in measured.values() for ms in times.values())
 
 
-def test_the_staircase_compares_a_width_with_the_next_multiple_of_eight():
+def test_the_staircase_compares_a_width_with_the_next_multiple_of_the_step_that_is_tried():
     made = {"fp32": {n: n / 10 for n in range(32, 73)}, "int8": {n: n / 20 for n in range(32, 73)}}
     explorer = stairs.staircase_explorer(made)
+    precision, step, channels = explorer.children[0].children
     assert "fp32: 71 channels take 7.100 ms, 72 take 7.200 ms" in explorer.picture.value
-    explorer.children[0].children[0].value = "int8"
-    explorer.children[0].children[1].value = 41
-    assert "int8: 41 channels take 2.050 ms, 48 take 2.400 ms" in explorer.picture.value
+    precision.value, channels.value = "int8", 41
+    for tried, upper, ms in ((4, 44, "2.200"), (8, 48, "2.400"), (16, 48, "2.400")):
+        step.value = tried
+        assert f"int8: 41 channels take 2.050 ms, {upper} take {ms} ms" in explorer.picture.value
+
+
+def test_every_control_of_lab_06_draws_again(dependencies, redraws):
+    grid = trade.trade_grid(dependencies, LayerTimes(dependencies, by_weights))
+    sizes = {name: len(group) for name, group in dependencies.groups.items()}
+    made = {precision: {n: n / 10 for n in range(32, 73)} for precision in stairs.PRECISIONS}
+    every = [stairs.staircase_explorer(made), groups.group_explorer(dependencies), trade.trade_explorer(grid, sizes)]
+    assert redraws(every)
 
 
 def test_the_graph_has_every_layer_and_both_additions(dependencies):

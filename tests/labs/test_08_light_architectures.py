@@ -1,5 +1,6 @@
 """Lab 08: its pictures follow its numbers, and its sentences hold."""
 
+from itertools import product
 from statistics import fmean
 
 import pytest
@@ -95,8 +96,28 @@ def test_separable_convolutions_cost_one_point_or_two_on_record(name, pixels):
 
 def test_on_the_npu_few_channels_save_nothing():
     for channels, least, most in ((8, 0.5, 0.7), (16, 0.9, 1.1), (256, 5, 8)):
-        full, separable = (record.layer_us(kind, duel.Size(channels)) for kind in duel.KINDS)
+        full, separable = (record.layer_cost(kind, duel.Size(channels))["us"] for kind in duel.KINDS)
         assert least < full / separable < most
+
+
+def test_a_separable_layer_never_needs_less_ram(measured):
+    """Answer 4 of the explorer, in all of its sizes."""
+    for kernel in duels.KERNELS:
+        for resolution in duels.RESOLUTIONS:
+            found = duels.ratios(measured, kernel, resolution)["arena"]
+            assert len(found) == len(duels.CHANNELS)
+            assert found == sorted(found)
+            assert found[-1] <= 1
+    assert duels.ratios(measured, 3, 8)["arena"][0] == pytest.approx(1 / 1.57, abs=0.01)
+
+
+def test_every_control_of_lab_08_draws_again(measured, monkeypatch, redraws):
+    monkeypatch.setattr(duels.duel, "sweep", lambda _sizes: measured)
+    cost = bottleneck.Cost(macs=10**6, peak_bytes=4096, ms={"int8": 0.1, "fp32": 0.2}, reach=3)
+    blocks = (bottleneck.Block(*switches) for switches in product(*2 * [bottleneck.KERNELS], bottleneck.EXPAND))
+    made_up = dict.fromkeys(blocks, cost)
+    monkeypatch.setattr(bottleneck, "measure", lambda: made_up)
+    assert redraws([duels.duel_explorer(), bottleneck.bottleneck_explorer()])
 
 
 def test_the_record_is_what_the_tools_say():
@@ -108,7 +129,7 @@ def test_the_record_is_what_the_tools_say():
     size = duel.Size(16)
     torch.manual_seed(0)
     layer = on_microcontroller(duel.layers("separable", size), torch.randn(size.example.shape))
-    assert layer["us"] / size.depth == pytest.approx(record.layer_us("separable", size), rel=0.02)
+    assert layer["us"] / size.depth == pytest.approx(record.layer_cost("separable", size)["us"], rel=0.02)
     images = data.normalize(data.load("signs").train.images[:64])
     network = on_microcontroller(models.load_pretrained("resnet_tiny", "signs"), images)
     known = record.network_cost("signs", "resnet_tiny", 32)

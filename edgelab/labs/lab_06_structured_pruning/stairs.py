@@ -16,6 +16,7 @@ from edgelab.i18n import _
 LAB = "06_structured_pruning"
 CHANNELS = range(32, 73)
 PRECISIONS = ("fp32", "int8")
+STEPS = (4, 8, 16)  # as many floats as one instruction takes, on most processors
 SIDE = 16  # of the picture, in pixels
 ROUNDS, CALLS = 6, 4  # every width is run a few times in each round, so that a busy moment meets all alike
 
@@ -54,39 +55,40 @@ def _milliseconds(run: Callable) -> float:
 
 
 def staircase_explorer(stairs: Stairs) -> Explorer:
-    """Return the ms over the channels in a precision, one width marked and compared with the next multiple of 8."""
+    """Return the ms over the channels in a precision, one width compared with the next multiple of a step to try."""
     widths = tuple(stairs["fp32"])
     controls = {
         "precision": choice(_("precision"), list(stairs)),
+        "step": choice(_("multiples of"), list(STEPS)),
         "channels": slider(_("channels"), widths, widths[-1] // 8 * 8 - 1),
     }
-    return Explorer(lambda precision, channels: staircase_plot(stairs, precision, channels), controls)
+    return Explorer(lambda precision, step, channels: staircase_plot(stairs, precision, step, channels), controls)
 
 
-def staircase_plot(stairs: Stairs, precision: str, channels: int) -> plots.Picture:
-    """Return the ms of all widths in `precision`; multiples of 8 have a square, those of 4 a diamond."""
+def staircase_plot(stairs: Stairs, precision: str, step: int, channels: int) -> plots.Picture:
+    """Return the ms of all widths in `precision`; the multiples of `step` have a square."""
     times = stairs[precision]
     with plots.figure(height=3.6) as fig:
         ax = fig.subplots()
         ax.plot(list(times), list(times.values()), color=plots.BLUE, lw=1, alpha=0.7)
         kinds = {
-            _("multiple of 8"): ("s", plots.VERMILION, [count for count in times if count % 8 == 0]),
-            _("multiple of 4"): ("D", plots.ORANGE, [count for count in times if count % 8 == 4]),
-            _("other"): ("o", plots.BLUE, [count for count in times if count % 4]),
+            _("multiple of %(step)d") % {"step": step}: ("s", plots.VERMILION, 6, lambda count: count % step == 0),
+            _("other"): ("o", plots.BLUE, 4, lambda count: count % step),
         }
-        for label, (marker, colour, counts) in kinds.items():
-            ax.plot(counts, [times[c] for c in counts], ls="", marker=marker, color=colour, ms=5, label=label)
+        for label, (marker, colour, size, among) in kinds.items():
+            counts = list(filter(among, times))
+            ax.plot(counts, [times[c] for c in counts], ls="", marker=marker, color=colour, ms=size, label=label)
         ax.axvline(channels, color=plots.INK, ls=":", lw=1)
         ax.plot([channels], [times[channels]], marker="o", ms=13, mfc="none", mec=plots.INK, ls="")
         ax.set(xlabel=_("channels, in and out"), ylabel=_("latency (ms)"), ylim=(0, None))
         ax.legend(loc="upper left")
-        step = min(-(-channels // 8) * 8, max(times) // 8 * 8)
+        upper = min(-(-channels // step) * step, max(times) // step * step)
         title = _("%(precision)s: %(n)d channels take %(ms).3f ms, %(step)d take %(other).3f ms") % {
             "precision": precision,
             "n": channels,
             "ms": times[channels],
-            "step": step,
-            "other": times[step],
+            "step": upper,
+            "other": times[upper],
         }
         ax.set_title(title)
         return plots.picture(fig, title)

@@ -56,17 +56,18 @@ def duel_explorer() -> Explorer:
 
 
 def ratios(measured: Measured, kernel: int, resolution: int) -> dict[str, list[float]]:
-    """Return, over `CHANNELS`, how many times less the separable layer takes: "macs", "fp32", "int8", "npu"."""
-    found: dict[str, list[float]] = {"macs": [], "fp32": [], "int8": [], "npu": []}
+    """Return, over `CHANNELS`, how many times less the separable layer takes, by what: MACs, time, RAM."""
+    found: dict[str, list[float]] = {"macs": [], "fp32": [], "int8": [], "npu": [], "arena": []}
     for channels in CHANNELS:
         size = duel.Size(channels, kernel, resolution)
         macs = {kind: duel.macs(kind, size) for kind in duel.KINDS}
         found["macs"].append(macs["full"] / macs["separable"])
         for precision in duel.PRECISIONS:
             found[precision].append(measured[size]["full", precision] / measured[size]["separable", precision])
-        full, separable = (record.layer_us(kind, size) for kind in duel.KINDS)
+        full, separable = (record.layer_cost(kind, size) for kind in duel.KINDS)
         if full and separable:
-            found["npu"].append(full / separable)
+            found["npu"].append(full["us"] / separable["us"])
+            found["arena"].append(full["arena_bytes"] / separable["arena_bytes"])
     return found
 
 
@@ -78,6 +79,7 @@ def ratio_plot(measured: Measured, kernel: int, resolution: int) -> plots.Pictur
         "fp32": (_("ONNX Runtime, float32"), plots.BLUE, "-", "o"),
         "int8": (_("ONNX Runtime, int8"), plots.VERMILION, "--", "s"),
         "npu": (_("Ethos-U55, Arm's estimate"), plots.GREEN, "-.", "^"),
+        "arena": (_("RAM of TensorFlow Lite Micro, int8"), plots.ORANGE, "-", "D"),
     }
     with plots.figure(height=3.6) as fig:
         ax = fig.subplots()
@@ -87,7 +89,7 @@ def ratio_plot(measured: Measured, kernel: int, resolution: int) -> plots.Pictur
         ax.axhspan(1e-3, 1, color=plots.INK, alpha=0.08, lw=0)
         plots.logarithmic(ax.xaxis)
         plots.logarithmic(ax.yaxis)
-        lowest = min(0.5, *found["int8"], *found["fp32"])
+        lowest = min(0.5, *found["int8"], *found["fp32"], *found["arena"])
         ax.set(xticks=CHANNELS, xlabel=_("channels"), ylim=(0.8 * lowest, 40), yticks=(0.5, 1, 2, 5, 10, 20))
         ax.set(ylabel=_("times less for the separable layer"))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -36,10 +36,9 @@ def mean_accuracy(dataset: str, network: str, pixels: int) -> float | None:
     return fmean(found) if found else None
 
 
-def layer_us(kind: str, size: Size) -> float | None:
-    """Return the microseconds of one layer on the NPU, by Vela, or None where it is not on record."""
-    entry = _record()["layers"].get(f"{kind}-{size.channels}-{size.kernel}-{size.resolution}")
-    return entry and entry["us"]
+def layer_cost(kind: str, size: Size) -> dict[str, float] | None:
+    """Return one layer's "us" on the NPU, by Vela, and its "arena_bytes" in int8, or None where it is not on record."""
+    return _record()["layers"].get(f"{kind}-{size.channels}-{size.kernel}-{size.resolution}")
 
 
 def network_cost(dataset: str, network: str, pixels: int) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ from torch import nn
 from edgelab import data
 from edgelab.bench import distillation_goals as goals
 from edgelab.bench import distillation_training as training
+from edgelab.errors import EdgelabError
 
 
 def test_every_training_has_a_name_of_its_own_and_comes_after_its_teachers():
@@ -60,6 +61,12 @@ def test_a_student_of_few_bits_or_weights_is_trained_with_a_teacher_and_without(
     few = all(len(row.unique()) <= 4 for weight in layers for row in weight)
     zeros = sum(int((weight == 0).sum()) for weight in layers) / sum(weight.numel() for weight in layers)
     assert few or zeros == pytest.approx(goals.SPARSITY, abs=1e-3)
+
+
+def test_a_folder_without_trainings_is_refused_and_none_is_needed_for_the_rest(tmp_path):
+    with pytest.raises(EdgelabError, match="holds no trainings"):
+        next(goals.claims(tmp_path))
+    assert list(goals.claims(few_bits=False)) == []
 
 
 def test_seconds_are_compared_with_those_of_the_same_seed_alone():

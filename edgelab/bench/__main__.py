@@ -45,10 +45,12 @@ def _deploy(
 
 @app.command("distillation")
 def _distillation(
-    trainings: Annotated[Path, typer.Argument(help="Folder that edgelab.bench.distillation_training has filled.")],
+    trainings: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="What edgelab.bench.distillation_training has filled.")
+    ] = None,
     as_json: Json = None,
     few_bits: Annotated[
-        bool, typer.Option("--few-bits/--no-few-bits", help="Also train for few bits: about ten minutes.")
+        bool, typer.Option("--few-bits/--no-few-bits", help="Also train for few bits and few weights.")
     ] = True,
 ) -> None:
     """Judge students beside their teachers, and the whole pipeline, on signs and on Fashion-MNIST."""

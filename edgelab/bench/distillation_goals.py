@@ -43,20 +43,21 @@ COMPARED = (
 )
 
 
-def claims(folder: Path, *, few_bits: bool = True) -> Iterator[Claim]:
+def claims(folder: Path | None = None, *, few_bits: bool = True) -> Iterator[Claim]:
     """Yield every figure on both data sets as it is measured; what trains here, for few bits, comes last.
 
-    Raise `EdgelabError` where `folder` holds no finished trainings.
+    Without a `folder` only that. Raise `EdgelabError` where it holds no finished trainings.
     """
-    done = training.trainings(folder)
-    if not done:
-        raise EdgelabError(
-            f"{folder} holds no trainings: python -m edgelab.bench.distillation_training {folder} makes them."
-        )
-    for dataset in training.DATASETS:
-        for student in training.PIPELINE:
-            yield from pipeline(dataset, student, done, folder)
-        yield from comparisons(dataset, done)
+    if folder is not None:
+        done = training.trainings(folder)
+        if not done:
+            raise EdgelabError(
+                f"{folder} holds no trainings: python -m edgelab.bench.distillation_training {folder} makes them."
+            )
+        for dataset in training.DATASETS:
+            for student in training.PIPELINE:
+                yield from pipeline(dataset, student, done, folder)
+            yield from comparisons(dataset, done)
     for dataset in training.DATASETS if few_bits else ():
         yield from few_bits_with_a_teacher(dataset)
 

@@ -194,6 +194,18 @@ def test_the_plot_of_seeds_names_the_gain():
     assert "alone: 90.4 %" in explorers.seeds_plot({"alone": alone, "distilled": taught}, False).description
 
 
+def test_a_teacher_says_an_80_and_if_not_a_30_sooner_than_a_stop_sign():
+    """The lab's opening sentence; and the pictures of its first explorer have a 30 and an 80 among them."""
+    signs = data.load("signs")
+    split, names = students.daylight(signs, signs.test)[: explorers.ASKED], signs.classes
+    logits = train.predict(models.load_pretrained("resnet"), split)
+    of_80 = logits[split.labels == names.index("limit 80")].mean(0)
+    assert names[int(of_80.argmax())] == "limit 80"
+    assert of_80[names.index("limit 30")] > of_80[names.index("stop")] + 3
+    shown = [names[int(split.labels[place])] for place in explorers.telling_pictures(logits, split.labels)]
+    assert {"limit 30", "limit 80"} <= set(shown)
+
+
 def test_a_confusion_leaves_out_what_is_right():
     labels, answers = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 1, 1])
     assert explorers.confusion_plot(labels, answers, ["a", "b"]).description == (
@@ -218,6 +230,7 @@ def test_what_the_lab_says_of_its_students_holds(name, needs_fashion_mnist):
             train.predict(student, study.exam), study.exam.labels, study.left_out, bias
         )
     assert own[True] > own[False] + 0.03
+    assert own[True] > 0.1, "named by the taught one, and not only less wrong than the other"
 
 
 def test_a_test_that_is_wrong_once_by_chance_is_judged_by_the_other_times():

@@ -28,6 +28,19 @@ def needs_fashion_mnist():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
 
 
+@pytest.fixture(scope="session")
+def noise_for_signs():
+    """Return a data set of 64 images of noise, 8 x 8 pixels, in four classes, that passes for the road signs."""
+    import torch
+
+    from edgelab import data
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    split = data.Split(images, torch.arange(64) % 4)
+    return data.Dataset("signs", ("a", "b", "c", "d"), split, split)
+
+
 @pytest.fixture
 def few_signs(tmp_path, monkeypatch):
     """Let the data set be a folder of 32 images, for speed."""

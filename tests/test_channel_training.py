@@ -6,22 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from edgelab import data, models
+from edgelab import models
 from edgelab.bench import channel_goals, channel_training
 from edgelab.measure import count_macs
 from edgelab.pruning import remove_channels
 
 
-@pytest.fixture(scope="module")
-def toy():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    split = data.Split(images, torch.arange(64) % 4)
-    return data.Dataset("signs", ("a", "b", "c", "d"), split, split)
-
-
 @pytest.fixture
-def planned(toy, tmp_path, monkeypatch):
+def planned(noise_for_signs, tmp_path, monkeypatch):
     """Return the folder of plans for a toy data set and a network of 64 and 128 channels."""
 
     def small(_name, _dataset="signs"):
@@ -30,7 +22,7 @@ def planned(toy, tmp_path, monkeypatch):
 
     for module in (channel_training, channel_goals):
         monkeypatch.setattr(module, "load_pretrained", small)
-        monkeypatch.setattr(module.data, "load", lambda _name: toy)
+        monkeypatch.setattr(module.data, "load", lambda _name: noise_for_signs)
     monkeypatch.setattr(channel_training, "EPOCHS", {"signs": 1})
     monkeypatch.setattr(channel_training, "layer_times", lambda _model, dependencies: by_weights(dependencies))
     monkeypatch.setattr(channel_training, "_has_torch_pruning", lambda: False)

@@ -5,23 +5,15 @@ import json
 import pytest
 import torch
 
-from edgelab import data, models
+from edgelab import models
 from edgelab.bench import pruning_goals, pruning_training
 from edgelab.bench.trainings import write
 from edgelab.errors import EdgelabError
 from edgelab.pruning import load_sparse
 
 
-@pytest.fixture(scope="module")
-def toy():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    split = data.Split(images, torch.arange(64) % 4)
-    return data.Dataset("signs", ("a", "b", "c", "d"), split, split)
-
-
 @pytest.fixture
-def trained(toy, tmp_path, monkeypatch):
+def trained(noise_for_signs, tmp_path, monkeypatch):
     """Return the folder of trainings on a toy data set."""
 
     def small(_name, _dataset="signs"):
@@ -30,7 +22,7 @@ def trained(toy, tmp_path, monkeypatch):
 
     for module in (pruning_training, pruning_goals):
         monkeypatch.setattr(module, "load_pretrained", small)
-        monkeypatch.setattr(module.data, "load", lambda _name: toy)
+        monkeypatch.setattr(module.data, "load", lambda _name: noise_for_signs)
     monkeypatch.setattr(pruning_training, "EPOCHS", {"signs": 1})
     pruning_training.train_all(tmp_path, ["signs"], [0, 1, 2], "cpu")
     return tmp_path

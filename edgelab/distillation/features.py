@@ -135,8 +135,9 @@ def distill_features(
 
     `layers` names the teacher's layer for each layer of the student that is to resemble it. Added to `loss_fn` is
     `weight` times the mean of `feature_loss` over these pairs. For `hint_loss` the student's features go through a
-    regressor first, which is trained along and thrown away. The teacher sees the crop that the student sees; `options`
-    go to `edgelab.train.fit`.
+    regressor first, which is trained along and thrown away; FitNets does so in a stage of its own, before the answers,
+    and here both are learned at once. The teacher sees the crop that the student sees; `options` go to
+    `edgelab.train.fit`.
 
     Raise `EdgelabError` as `fit`, for a layer that is not there, and for a pair whose heights or widths differ.
     """

@@ -68,8 +68,8 @@ reveal("one-channel", race.ratio, race, f"MACs: -{100 * saved:.1f} %")
 #
 # 1. Where does the curve fall although there are *more* channels?
 # 2. From which width to which does int8 cost the same?
-# 3. Which multiple would you round to, on this computer? Try 4, 8 and 16: the right one has a square at the end of every
-#    stair, and nowhere else.
+# 3. Which multiple would you round to, on this computer? Try 4, 8 and 16, in floats: the right one has a square at the end of
+#    every stair, and nowhere else.
 
 # %% staircase
 stairs.staircase_explorer(stairs.measure_stairs())

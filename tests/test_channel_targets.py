@@ -24,7 +24,7 @@ from edgelab.pruning import (
 )
 from edgelab.quantization import calibrate, convert, prepare
 from tests.own_models import conv, net, norm
-from tests.test_structured import settled
+from tests.test_structured import TORCHVISION, settled
 
 
 def a_split(images=12, size=16):
@@ -276,22 +276,35 @@ CHAIN = {
 
 
 @pytest.mark.parametrize("build", CHAIN.values(), ids=CHAIN)
-@torch.no_grad()
 def test_what_was_pruned_is_quantized_and_deployed_as_any_other_model(build, tmp_path):
     torch.manual_seed(0)
-    images = torch.randn(8, 3, 16, 16)
-    dependencies = find_dependencies(settled(build()), images[:1])
+    must_go_through(settled(build()), torch.randn(8, 3, 16, 16), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_networks_go_through_pruned(name, tmp_path):
+    torchvision_models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    must_go_through(
+        settled(torchvision_models.get_model(name, **TORCHVISION[name])), torch.randn(4, 3, 64, 64), tmp_path
+    )
+
+
+@torch.no_grad()
+def must_go_through(model, images, tmp_path):
+    """Prune, and compare in float and in int8 with what ONNX Runtime and LiteRT give."""
+    dependencies = find_dependencies(model, images[:1])
     scores = channel_importance(dependencies, "random")
     smaller = remove_channels(dependencies, choose_ratio(dependencies, scores, 0.4))
-    floating = Runner.open(to_onnx(smaller, images, tmp_path / "float.onnx"))
-    torch.testing.assert_close(floating(images), smaller(images), rtol=1e-3, atol=1e-3)
     converted = convert(calibrate(prepare(smaller), images))
-    path = to_onnx(converted, images, tmp_path / "int8.onnx")
-    assert operators(path)["QLinearConv"] == sum(isinstance(m, nn.Conv2d) for m in smaller.modules())
-    expected = converted(images)
-    largest = float(expected.abs().max())
-    torch.testing.assert_close(Runner.open(path)(images), expected, rtol=0, atol=0.05 * largest)
-    floating = Runner.open(to_litert(smaller, images[:1], tmp_path / "float.tflite"))
-    torch.testing.assert_close(floating(images), smaller(images), rtol=1e-3, atol=1e-3)
-    litert = Runner.open(to_litert(converted, images[:1], tmp_path / "int8.tflite"))
-    torch.testing.assert_close(litert(images), expected, rtol=0, atol=0.05 * largest)
+    onnx = to_onnx(converted, images, tmp_path / "int8.onnx")
+    assert operators(onnx)["QLinearConv"] == sum(isinstance(m, nn.Conv2d) for m in smaller.modules())
+    floats = to_onnx(smaller, images, tmp_path / "float.onnx"), to_litert(smaller, images, tmp_path / "float.tflite")
+    codes = onnx, to_litert(converted, images, tmp_path / "int8.tflite")
+    for made, paths, apart in ((smaller, floats, 1e-3), (converted, codes, 0.05)):
+        expected = made(images)
+        for path in paths:
+            torch.testing.assert_close(
+                Runner.open(path)(images), expected, rtol=0, atol=apart * float(expected.abs().max())
+            )

@@ -60,11 +60,11 @@ def must_answer_alike(ours, theirs, size):
     torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("width_mult", [1.0, 0.5])
-def test_mobilenet_v2_has_exactly_torchvisions_parameters_and_outputs(torchvision_models, width_mult):
+@pytest.mark.parametrize(("width_mult", "params"), [(1.0, 3_504_872), (0.5, 1_968_680)])
+def test_mobilenet_v2_has_exactly_torchvisions_parameters_and_outputs(torchvision_models, width_mult, params):
     theirs = settled(torchvision_models.mobilenet_v2(width_mult=width_mult), 64)
     ours = copied(mobilenet_v2(width_mult, num_classes=1000, total_stride=32), theirs)
-    assert parameters(ours) == parameters(theirs)
+    assert parameters(ours) == parameters(theirs) == params
     must_answer_alike(ours, theirs, 64)
 
 

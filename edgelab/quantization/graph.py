@@ -86,10 +86,9 @@ def moves_codes(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 def does_nothing(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node hands its input on in evaluation."""
     kind = operation(graph_module, node)
-    if (
-        kind in _DROPOUTS or getattr(kind, "__name__", "") == "stochastic_depth"
-    ):  # torchvision's, which need not be there
-        options = ("input", "p", "training") if kind in _DROPOUTS else ("input", "p", "mode", "training")
+    deep = getattr(kind, "__name__", "") == "stochastic_depth"  # torchvision's, which need not be there
+    if deep or kind in _DROPOUTS:
+        options = ("input", "p", "mode", "training") if deep else ("input", "p", "training")
         given = dict(zip(options, node.args, strict=False)) | node.kwargs
         return given.get("training", True) is False
     return kind in _NOTHING
